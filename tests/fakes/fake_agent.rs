@@ -1,0 +1,3 @@
+//! A real little agent program for the tests.
+
+fn main() {}

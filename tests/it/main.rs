@@ -1,0 +1,1 @@
+//! The integration tests: the real binary, real git, real redb, and a fake agent program.

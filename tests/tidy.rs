@@ -1,0 +1,1 @@
+//! Checks the style of the code base.
