@@ -3,5 +3,6 @@
 //! The modules in reading order; `ARCHITECTURE.md` beside this file has the map and the walkthroughs.
 
 pub mod error;
+pub mod ledger;
 pub mod model;
 pub mod seam;

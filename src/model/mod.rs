@@ -7,5 +7,6 @@ pub mod digest;
 pub mod event;
 pub mod ids;
 pub mod matching;
+pub mod provider;
 pub mod spec;
 pub mod task;
