@@ -4,4 +4,5 @@
 pub mod diagnostic;
 pub mod digest;
 pub mod event;
+pub mod frontmatter;
 pub mod ids;
