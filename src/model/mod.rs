@@ -5,6 +5,7 @@ pub mod condition;
 pub mod diagnostic;
 pub mod digest;
 pub mod event;
+pub mod frontmatter;
 pub mod ids;
 pub mod matching;
 pub mod provider;
