@@ -6,6 +6,7 @@ pub mod condition;
 pub mod diagnostic;
 pub mod digest;
 pub mod event;
+pub mod frontmatter;
 pub mod glob;
 pub mod ids;
 pub mod matching;

@@ -186,10 +186,15 @@ fn compare(written: &str, path: &Path, test: &Test, pattern: Option<&Regex>, pay
 fn equal(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::String(text), Value::Number(_) | Value::Bool(_)) => *text == wanted.to_string(),
-        (Value::Number(_) | Value::Bool(_), Value::String(text)) => *text == value.to_string(),
+        (Value::String(text), scalar @ (Value::Number(_) | Value::Bool(_)))
+        | (scalar @ (Value::Number(_) | Value::Bool(_)), Value::String(text)) => spells(text, scalar),
         _ => value == wanted,
     }
+}
+
+fn spells(text: &str, scalar: &Value) -> bool {
+    let spelt = scalar.to_string();
+    text == spelt
 }
 
 fn ordered(values: &[&Value], limit: &Number, fits: impl Fn(f64, f64) -> bool) -> bool {
