@@ -6,6 +6,7 @@
 //! a delivery is decided in `model`; this folder reads bytes, asks, and writes.
 
 pub mod answer;
+pub mod api;
 pub mod body;
 mod connection;
 pub mod exchange;
