@@ -3,6 +3,8 @@
 //! The modules in reading order; `ARCHITECTURE.md` beside this file has the map and the walkthroughs.
 
 pub mod error;
+pub mod http;
 pub mod ledger;
 pub mod model;
 pub mod seam;
+pub mod telemetry;
