@@ -17,7 +17,7 @@ use crate::ledger::{Finish, Interrupted, LeaseRequest, Ledger};
 use crate::model::ids::TaskId;
 use crate::model::task::{Reason, Task};
 use crate::seam::Clock;
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Metrics;
 use crate::workspace::Workspaces;
 
 /// How long the loop sleeps when nothing tells it to look.
@@ -36,7 +36,10 @@ pub struct Worker {
     /// One directory an attempt: its lock, its output, its end.
     pub attempts: PathBuf,
     pub running_max: usize,
-    /// Mentions that an answer must not repeat as live ones.
+    /// For commands that name none.
+    pub model: Option<String>,
+    pub max_turns: u32,
+    pub budget_usd: f64,
     pub clock: Clock,
     pub metrics: Metrics,
     /// How long running work may take to end after a stop was asked for.
@@ -96,9 +99,15 @@ impl Worker {
     async fn take_up(&self, task: TaskId, attempt: u32) {
         let directory = self.attempt_directory(task, attempt);
         let recovered = loop {
-            match agent::recover(&directory).await {
-                Recovered::StillRunning => tokio::time::sleep(ORPHAN_POLL).await,
-                other => break other,
+            let looked_at = directory.clone();
+            match tokio::task::spawn_blocking(move || agent::recover(&looked_at)).await {
+                Ok(Ok(Recovered::StillRunning)) => tokio::time::sleep(ORPHAN_POLL).await,
+                Ok(Ok(other)) => break other,
+                Ok(Err(error)) => {
+                    tracing::warn!(%task, error = error.internal(), "the record of a run cannot be read");
+                    break Recovered::Lost;
+                }
+                Err(_) => break Recovered::Lost,
             }
         };
         let found = match self.ledger.task(task).await {
@@ -108,9 +117,12 @@ impl Worker {
         match recovered {
             Recovered::Finished(report) => {
                 tracing::info!(%task, attempt, "a run that ended while the service was away is finished from its record");
-                Attempt::new(self, found).finish(report).await;
+                Attempt::new(self, found).finish(*report).await;
             }
-            Recovered::Lost | Recovered::StillRunning => self.release_lost(&found, attempt).await,
+            Recovered::Lost | Recovered::StillRunning => {
+                self.release_lost(&found, attempt).await;
+                self.forget_attempt(directory);
+            }
         }
     }
 
@@ -139,10 +151,7 @@ impl Worker {
         loop {
             let outcome = self.ledger.finish(task.spec.id, attempt, finish.clone(), answers.clone(), self.now()).await;
             match outcome {
-                Ok(task) => {
-                    self.metrics.attempt_ended(&task);
-                    return;
-                }
+                Ok(_) => return,
                 Err(error) if error.code() == Code::LedgerUnavailable && failures < 60 => {
                     failures += 1;
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -158,6 +167,11 @@ impl Worker {
 
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Removes the record of an attempt; one that stays is removed by the sweep of old attempts.
+    pub(super) fn forget_attempt(&self, directory: PathBuf) {
+        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory));
     }
 
     pub(super) fn attempt_directory(&self, task: TaskId, attempt: u32) -> PathBuf {
