@@ -40,3 +40,8 @@ impl Clock {
 pub fn fresh_id() -> Uuid {
     Uuid::now_v7()
 }
+
+/// A uniformly random number, for jitter.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| Uuid::new_v4().as_u64_pair().1)
+}
