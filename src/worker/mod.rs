@@ -1,0 +1,3 @@
+//! The work itself: runs of agent programs.
+
+pub mod agent;
