@@ -8,3 +8,4 @@ pub mod ledger;
 pub mod model;
 pub mod seam;
 pub mod telemetry;
+pub mod worker;

@@ -1,3 +1,15 @@
 //! The thin binary: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use skillhook::worker::agent::{scripted, stage, supervisor, wire};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some(wire::SUPERVISOR_COMMAND) => supervisor::main(args),
+        Some(wire::STAGE_COMMAND) => stage::main(args),
+        Some(wire::SCRIPTED_COMMAND) => scripted::main(args),
+        _ => ExitCode::FAILURE,
+    }
+}
