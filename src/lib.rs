@@ -2,6 +2,8 @@
 //!
 //! The modules in reading order; `ARCHITECTURE.md` beside this file has the map and the walkthroughs.
 
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod ledger;
 pub mod model;
