@@ -5,6 +5,8 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod http;
 pub mod ledger;
 pub mod model;
 pub mod seam;
+pub mod telemetry;
