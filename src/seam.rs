@@ -40,3 +40,18 @@ impl Clock {
 pub fn fresh_id() -> Uuid {
     Uuid::now_v7()
 }
+
+/// A uniformly random number, for jitter.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| Uuid::new_v4().as_u64_pair().1)
+}
+
+/// A fresh secret of 256 bits, as hexadecimal text.
+pub fn fresh_secret() -> String {
+    let mut bytes = [0; 32];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        bytes[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+    }
+    hex::encode(bytes)
+}

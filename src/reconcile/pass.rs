@@ -1,6 +1,7 @@
 //! The one pass: look, judge, plan, apply, publish. It never waits for the network and never for git.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::activator::{Activation, Activator, Scope};
+use super::embedded;
 use super::judge::Judge;
 use super::look::Looker;
 use crate::error::{Error, Result};
@@ -81,31 +83,82 @@ impl Contents {
     }
 }
 
-/// Owns the pass and everything that only the pass writes.
+/// What a reconciler is made of.
 #[derive(Debug)]
-pub struct Reconciler {
-    pub looker: Looker,
+pub struct Parts {
+    pub root: PathBuf,
     pub judge: Judge,
     pub index: Index,
-    pub embedded: Embedded,
-    pub embedded_contents: HashMap<String, Arc<[u8]>>,
     pub ledger: Ledger,
     pub activator: Activator,
     pub clock: Clock,
-    pub contents: Contents,
-    pub published: watch::Sender<Option<Published>>,
-    /// Told to the pass itself by [`Reconciler::new_memory`].
-    pub memory: Memory,
 }
 
-/// What a pass must know of earlier ones.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
+impl Parts {
+    /// Opens both databases of a data directory, with the operator's rules at their defaults.
+    ///
+    /// # Errors
+    /// As [`Index::open`] and [`Ledger::open`].
+    pub fn for_directory(root: &Path, data: &Path, clock: Clock) -> Result<Self> {
+        let (index, _) = Index::open(data, 16 << 20)?;
+        let ledger = Ledger::open(data, crate::ledger::Options::default())?;
+        let judge = Judge::new(crate::model::check::Rules::default())?;
+        Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock })
+    }
+}
+
+/// Owns the pass and everything that only the pass writes.
+#[derive(Debug)]
+pub struct Reconciler {
+    looker: Looker,
+    judge: Judge,
+    pub index: Index,
+    embedded: Embedded,
+    embedded_contents: HashMap<String, Arc<[u8]>>,
+    ledger: Ledger,
+    activator: Activator,
+    clock: Clock,
+    contents: Contents,
+    published: watch::Sender<Option<Published>>,
     absent_since: BTreeMap<String, Timestamp>,
     generations: Option<Generations>,
 }
 
 impl Reconciler {
+    /// The reconciler, and where its publications are seen.
+    ///
+    /// # Errors
+    /// SH0999 when a shipped file is not valid.
+    pub fn new(parts: Parts) -> Result<(Self, watch::Receiver<Option<Published>>)> {
+        let (embedded, embedded_contents) = embedded::load(&parts.judge)?;
+        let (published, receiver) = watch::channel(None);
+        let reconciler = Self {
+            looker: Looker::new(parts.root),
+            judge: parts.judge,
+            index: parts.index,
+            embedded,
+            embedded_contents,
+            ledger: parts.ledger,
+            activator: parts.activator,
+            clock: parts.clock,
+            contents: Contents::default(),
+            published,
+            absent_since: BTreeMap::new(),
+            generations: None,
+        };
+        Ok((reconciler, receiver))
+    }
+
+    /// What passes have read and git does not hold yet.
+    pub fn contents(&self) -> Contents {
+        self.contents.clone()
+    }
+
+    /// The definitions in force, before the first pass those that come with the program.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.judge.catalogue()
+    }
+
     /// Runs passes until the token is cancelled. `publish` makes routes of a state; it runs before readers are told.
     pub async fn run(mut self, stop: CancellationToken, mut publish: impl FnMut(&Published) + Send + 'static) {
         loop {
@@ -158,7 +211,7 @@ impl Reconciler {
         self.contents.add(self.looker.take_contents());
         let before = self.index.reader().state();
         let circumstances =
-            Circumstances { now, absent_since: &self.memory.absent_since, allow_prune: activation.allow_prune };
+            Circumstances { now, absent_since: &self.absent_since, allow_prune: activation.allow_prune };
         let catalogue = self.judge.catalogue();
         let judgement = judge(&snapshot, &before.observed, &self.embedded, &catalogue, &circumstances);
         let generations = self.generations()?;
@@ -166,7 +219,7 @@ impl Reconciler {
         self.remember_generations(&plan.next, &generations)?;
         let actions = plan.actions.clone();
         let state = if plan.is_empty() && plan.next == before.observed { before } else { self.index.apply(plan)? };
-        self.memory.absent_since = judgement.absent_since;
+        self.absent_since = judgement.absent_since;
         let served = Arc::new(state.observed.revision());
         self.contents.add(self.missing_embedded(&served));
         let (tree, held) = tree_of(&snapshot, &state.observed);
@@ -194,11 +247,11 @@ impl Reconciler {
     }
 
     fn generations(&mut self) -> Result<Generations> {
-        if self.memory.generations.is_none() {
+        if self.generations.is_none() {
             let rows = self.ledger.generations()?;
-            self.memory.generations = Some(rows.into_iter().map(|(id, row)| (id, (row.number, row.digest))).collect());
+            self.generations = Some(rows.into_iter().map(|(id, row)| (id, (row.number, row.digest))).collect());
         }
-        Ok(self.memory.generations.clone().unwrap_or_default())
+        Ok(self.generations.clone().unwrap_or_default())
     }
 
     /// In the ledger first: a number that was served is never given to another spec.
@@ -213,7 +266,7 @@ impl Reconciler {
             return Ok(());
         }
         self.ledger.put_generations(new.clone())?;
-        if let Some(generations) = &mut self.memory.generations {
+        if let Some(generations) = &mut self.generations {
             generations.extend(new.into_iter().map(|(id, row)| (id, (row.number, row.digest))));
         }
         Ok(())
