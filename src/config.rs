@@ -79,7 +79,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes_max: 26_214_400, connections_max: 1024, header_seconds: 10, body_seconds: 20, idle_seconds: 60 }
+        Self {
+            body_bytes_max: 26_214_400,
+            connections_max: 1024,
+            header_seconds: 10,
+            body_seconds: 20,
+            idle_seconds: 60,
+        }
     }
 }
 
@@ -300,7 +306,9 @@ impl Config {
 
 /// The environment as text; variables that are not UTF-8 are not ours.
 pub fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn read(file: &Path, environment: &BTreeMap<String, String>) -> Result<Settings> {
@@ -314,9 +322,7 @@ fn read(file: &Path, environment: &BTreeMap<String, String>) -> Result<Settings>
     for key in keys {
         let name = format!("SKILLHOOK_{}", key.replace('.', "_").to_uppercase());
         if let Some(value) = environment.get(&name) {
-            builder = builder
-                .set_override(&key, value.as_str())
-                .map_err(|error| invalid(&name, &error.to_string()))?;
+            builder = builder.set_override(&key, value.as_str()).map_err(|error| invalid(&name, &error.to_string()))?;
         }
     }
     let built = builder.build().map_err(|error| invalid(FILE, &error.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+<<<<<<< HEAD
 use skillhook::worker::agent::{scripted, stage, supervisor, wire};
 
 fn main() -> ExitCode {
@@ -12,4 +13,8 @@ fn main() -> ExitCode {
         Some(wire::SCRIPTED_COMMAND) => scripted::main(args),
         _ => ExitCode::FAILURE,
     }
+=======
+fn main() -> ExitCode {
+    skillhook::cli::main()
+>>>>>>> h-cli
 }
