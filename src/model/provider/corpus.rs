@@ -278,12 +278,13 @@ fn shown(call: &PreparedCall) -> Value {
     let stored: PreparedCall = serde_json::from_value(serde_json::to_value(call).unwrap()).unwrap();
     let secrets = stored.secret_slots().into_iter().fold(SecretSet::new(), |set, slot| set.with(slot, "secret"));
     let filled = stored.fill(&context, &secrets).unwrap();
+    let body = filled.body.unwrap_or_default();
     let mut shown = json!({"method": filled.method, "url": filled.url.replace("https://api.example", "{api_base}")});
     match &stored.body {
         PreparedBody::None => {}
-        PreparedBody::Json { .. } => shown["json"] = serde_json::from_slice(&filled.body).unwrap(),
+        PreparedBody::Json { .. } => shown["json"] = serde_json::from_slice(&body).unwrap(),
         PreparedBody::Form(_) => {
-            let pairs = url::form_urlencoded::parse(&filled.body).into_owned();
+            let pairs = url::form_urlencoded::parse(&body).into_owned();
             shown["form"] = json!(pairs.collect::<BTreeMap<_, _>>());
         }
     }
