@@ -1,6 +1,7 @@
 //! The pure core: what files mean, what a delivery matches, what is to be done. No I/O, no clock, no async,
 //! no environment, no randomness: everything comes in as an argument and goes out as a value.
 
+pub mod backoff;
 pub mod condition;
 pub mod diagnostic;
 pub mod digest;
