@@ -6,3 +6,4 @@ pub mod digest;
 pub mod event;
 pub mod frontmatter;
 pub mod ids;
+pub mod template;
