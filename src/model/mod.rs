@@ -15,3 +15,4 @@ pub mod provider;
 pub mod secret;
 pub mod spec;
 pub mod task;
+pub mod template;
