@@ -16,3 +16,4 @@ pub mod provider;
 pub mod raw;
 pub mod spec;
 pub mod task;
+pub mod template;
