@@ -14,6 +14,7 @@ pub mod matching;
 pub mod merge;
 pub mod provider;
 pub mod raw;
+pub mod secret;
 pub mod spec;
 pub mod task;
 pub mod template;
