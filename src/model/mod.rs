@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod check;
 pub mod condition;
 pub mod diagnostic;
 pub mod digest;
@@ -11,7 +12,9 @@ pub mod frontmatter;
 pub mod glob;
 pub mod ids;
 pub mod matching;
+pub mod merge;
 pub mod provider;
+pub mod raw;
 pub mod secret;
 pub mod spec;
 pub mod task;
