@@ -239,9 +239,8 @@ fn ledger_options(config: &Config) -> ledger::Options {
 /// What checks files: the operator's part of the rules.
 pub fn rules(config: &Config) -> Rules {
     Rules {
-        env_allow: config.settings.secrets.env_allow.clone(),
-        allow_unsigned: config.settings.secrets.allow_unsigned,
-        ..Rules::default()
+        secret_env_patterns: config.settings.secrets.env_allow.clone(),
+        unsigned_allowed: config.settings.secrets.allow_unsigned,
     }
 }
 
@@ -260,9 +259,9 @@ fn limits(config: &Config) -> Limits {
     Limits {
         connections_max: limits.connections_max,
         body_bytes_max: limits.body_bytes_max as u64,
-        head: Duration::from_secs(limits.header_seconds),
-        body: Duration::from_secs(limits.body_seconds),
-        idle: Duration::from_secs(limits.idle_seconds),
+        head_deadline: Duration::from_secs(limits.header_seconds),
+        body_deadline: Duration::from_secs(limits.body_seconds),
+        idle_deadline: Duration::from_secs(limits.idle_seconds),
         ..Limits::default()
     }
 }
@@ -291,7 +290,8 @@ fn worker(config: &Config, ledger: &Ledger, repository: Repository, clock: &Cloc
 pub fn agent_config(config: &Config) -> Result<AgentConfig> {
     let settings = &config.settings.agent;
     let mode = match settings.sandbox.as_str() {
-        "required" => agent::sandbox::Mode::Required,
+        "bubblewrap" => agent::sandbox::Mode::Bubblewrap,
+        "landlock" => agent::sandbox::Mode::Landlock,
         "off" => agent::sandbox::Mode::Off,
         _ => agent::sandbox::Mode::Auto,
     };

@@ -16,7 +16,7 @@ use crate::error::{Code, Context as _, Error, Result};
 use crate::ledger::TaskFilter;
 use crate::model::ids::{DeliveryId, ProviderName, TaskId};
 use crate::model::plan::Kind;
-use crate::model::provider::{Catalogue, sample};
+use crate::model::provider::{catalog, sample};
 use crate::model::secret::SecretSet;
 use crate::model::task::{Task, TaskState};
 use crate::reconcile::embedded;

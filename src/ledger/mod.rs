@@ -105,6 +105,11 @@ pub enum Finish {
         result: Option<RunResult>,
         retry_after: Option<Duration>,
     },
+    /// Trying again would not help: a dead letter at once.
+    Dead {
+        reason: Reason,
+        result: Option<RunResult>,
+    },
     Cancelled {
         result: Option<RunResult>,
     },

@@ -3,16 +3,17 @@
 //! Invariants: a broken file never prunes; absence prunes only when it has lasted, when the look was complete, and
 //! when not too much would go at once; one skill's fault never takes another skill down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::diagnostic::Diagnostic;
 use super::entry::{AgentEntry, Observed, SkillEntry, Standing};
-use super::ids::{AgentName, SkillName};
-use super::merge::{Layer, Merged, merge};
+use super::ids::{AgentName, SkillName, WebhookId};
+use super::merge::{self, Layer};
 use super::plan::Desired;
 use super::provider::Catalogue;
+use super::spec::{SkillConfig, WebhookSpec};
 use super::snapshot::{AgentSnapshot, Judged, SkillSnapshot, Snapshot, agent_path, skill_path};
 use crate::error::Code;
 
@@ -170,7 +171,7 @@ fn settle(
     observed: &Observed,
     embedded: &Embedded,
     catalogue: &Catalogue,
-) -> BTreeMap<super::ids::WebhookId, (super::spec::WebhookSpec, Vec<SkillName>)> {
+) -> BTreeMap<WebhookId, (WebhookSpec, Vec<SkillName>)> {
     for round in 1..=ROUNDS_MAX {
         let fragments: Vec<_> = skills
             .iter()
@@ -179,25 +180,16 @@ fn settle(
                 Some((layer, entry.facts.as_ref()?.config.clone()?))
             })
             .collect();
-        let Merged { webhooks, mut faults } = merge(&fragments, catalogue);
-        for (_, config) in &fragments {
-            let missing = config.agents().filter(|agent| agents.get(*agent).is_none_or(|entry| entry.facts.is_none()));
-            for agent in missing.collect::<BTreeSet<_>>() {
-                let known = agents.keys().map(AgentName::as_str);
-                let nearest = super::diagnostic::did_you_mean(agent.as_str(), known);
-                let hint = match nearest {
-                    Some(nearest) => format!("did you mean `{nearest}`?"),
-                    None => format!("create `{}` or name another agent", agent_path(agent.as_str())),
-                };
-                let message = format!("the agent `{agent}` does not exist");
-                let fault = Diagnostic::error(skill_path(config.skill.as_str()), Code::ReferenceMissing, message).hint(hint);
-                faults.entry(config.skill.clone()).or_default().push(fault);
-            }
+        let exists = |agent: &AgentName| agents.get(agent).is_some_and(|entry| entry.facts.is_some());
+        let merged = merge::webhooks(&fragments, catalogue, &exists);
+        if merged.diagnostics.is_empty() {
+            let with_sources = |(id, spec): (WebhookId, WebhookSpec)| {
+                let sources = sources(&spec, &fragments);
+                (id, (spec, sources))
+            };
+            return merged.webhooks.into_iter().map(with_sources).collect();
         }
-        if faults.is_empty() {
-            return webhooks;
-        }
-        for (name, diagnostics) in faults {
+        for (name, diagnostics) in merged.diagnostics {
             let Some(entry) = skills.get_mut(&name) else { continue };
             let last_good = fall_back_skill(&name, diagnostics.clone(), observed, embedded);
             let rejected = entry.standing != Standing::Current || last_good.facts == entry.facts || round + 1 >= ROUNDS_MAX;
@@ -209,6 +201,19 @@ fn settle(
         }
     }
     BTreeMap::new()
+}
+
+/// The skills that make a webhook, the built-in layer first.
+fn sources(spec: &WebhookSpec, fragments: &[(Layer, SkillConfig)]) -> Vec<SkillName> {
+    let makes = |config: &SkillConfig| match &config.own_id {
+        Some(id) => *id == spec.id,
+        None => spec.builtin && config.providers.contains(&spec.provider),
+    };
+    let of = |wanted: Layer| {
+        let in_layer = fragments.iter().filter(move |(layer, config)| *layer == wanted && makes(config));
+        in_layer.map(|(_, config)| config.skill.clone())
+    };
+    of(Layer::Builtin).chain(of(Layer::Extension)).collect()
 }
 
 /// Decides which missing files count as deleted.

@@ -12,16 +12,16 @@ use tokio_util::sync::CancellationToken;
 use super::pass::{Contents, Published};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
-use crate::model::backoff::Backoff;
+use crate::model::backoff;
 use crate::model::digest::Digest;
 use crate::model::plan::{Action, Verb};
 use crate::repo::{Author, CommitOutcome, CommitRequest, PushOutcome, Repository};
-use crate::seam::Clock;
+use crate::seam::{Clock, random};
 
 /// Edits that come within this are one commit.
 const GATHER: Duration = Duration::from_millis(300);
-/// First and longest wait before a failed step is tried again.
-const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
+/// Longest wait before a failed step is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Actions remembered for the next commit message; more are counted only.
 const ACTIONS_MAX: usize = 1000;
 
@@ -88,13 +88,13 @@ impl Recorder {
                 }
                 Ok(false) => {
                     failures = failures.saturating_add(1);
-                    BACKOFF.delay(failures, 0.5)
+                    backoff::delay(failures, random(), None).min(RETRY_MAX)
                 }
                 Err(error) => {
                     tracing::warn!(error = error.internal(), "git could not record the change, it is tried again");
                     this.progress.send_modify(|progress| progress.committed.trouble = Some(error.message().to_owned()));
                     failures = failures.saturating_add(1);
-                    BACKOFF.delay(failures, 0.5)
+                    backoff::delay(failures, random(), None).min(RETRY_MAX)
                 }
             };
             tokio::select! {
