@@ -131,7 +131,7 @@ fn prepare(config: &AgentConfig, request: &RunRequest, dir: PathBuf, cwd: PathBu
     let invocation = build(config, request, &program, &places)?;
     let mut policy = Policy::for_run(config.sandbox.clone(), &program, &config.path);
     // The tools of `skillhook mcp` run inside.
-    policy.read.insert(config.supervisor.clone());
+    policy.read.extend(config.supervisor.canonicalize());
     policy.read.extend(config.read_also.iter().cloned());
     policy.write.extend([cwd.clone(), home, tmp, config.config_dir.clone()]);
     policy.write.extend(config.write_also.iter().cloned());

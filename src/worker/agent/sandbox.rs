@@ -27,6 +27,8 @@ pub enum Mode {
     /// The strongest that works here.
     #[default]
     Auto,
+    /// The same, but without any the service does not start.
+    Required,
     Bubblewrap,
     Landlock,
     Off,
@@ -62,6 +64,9 @@ impl Sandbox {
             Mode::Off => Ok(Sandbox::Off { reason: "it is switched off".to_owned() }),
             Mode::Bubblewrap => bubblewrap(path).map_or_else(|| missing("bubblewrap"), Ok),
             Mode::Landlock => landlock_here().map_or_else(|| missing("landlock"), Ok),
+            Mode::Required => {
+                bubblewrap(path).or_else(landlock_here).map_or_else(|| missing("bubblewrap or landlock"), Ok)
+            }
             Mode::Auto => Ok(bubblewrap(path).or_else(landlock_here).unwrap_or_else(|| Sandbox::Off {
                 reason: "neither bubblewrap nor landlock works on this machine".to_owned(),
             })),

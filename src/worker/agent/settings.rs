@@ -32,6 +32,20 @@ pub struct AgentConfig {
     pub limits: Limits,
 }
 
+/// Values of the environment may be secrets, so only their names are shown.
+impl fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentConfig")
+            .field("program", &self.program)
+            .field("leading_args", &self.leading_args)
+            .field("credential", &self.credential)
+            .field("extra_env", &self.extra_env.keys())
+            .field("sandbox", &self.sandbox)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A secret of the agent program, and the variable under which it expects it.
 #[derive(Clone)]
 pub struct Credential {
