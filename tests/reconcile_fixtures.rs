@@ -84,7 +84,11 @@ fn lay(from: &Path, to: &Path) {
         let target = to.join(entry.path().strip_prefix(from).unwrap());
         if let Some(gone) = target.to_str().unwrap().strip_suffix(".delete") {
             let gone = Path::new(gone);
-            if gone.is_dir() { std::fs::remove_dir_all(gone).unwrap() } else { std::fs::remove_file(gone).unwrap() }
+            if gone.is_dir() {
+                std::fs::remove_dir_all(gone).unwrap()
+            } else {
+                std::fs::remove_file(gone).unwrap()
+            }
             continue;
         }
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -143,7 +147,10 @@ fn index_of(state: &State) -> Value {
         .filter(|(_, entry)| !entry.embedded)
         .map(|(name, entry)| {
             let diagnostics: Vec<_> = entry.diagnostics.iter().map(ToString::to_string).collect();
-            (name.to_string(), json!({"standing": entry.standing, "in_force": entry.facts.is_some(), "diagnostics": diagnostics}))
+            (
+                name.to_string(),
+                json!({"standing": entry.standing, "in_force": entry.facts.is_some(), "diagnostics": diagnostics}),
+            )
         })
         .collect();
     let agents: BTreeMap<String, Value> = state
@@ -179,8 +186,18 @@ fn check(case: &str) {
     bench.open();
     assert_eq!(shown(&bench.settle()), "nothing\n", "a restart changes nothing");
     assert_eq!(bench.state().digest, digest);
-    let held = bench.state().observed.skills.values().any(|entry| entry.standing != skillhook::model::entry::Standing::Current)
-        || bench.state().observed.agents.values().any(|entry| entry.standing != skillhook::model::entry::Standing::Current);
+    let held = bench
+        .state()
+        .observed
+        .skills
+        .values()
+        .any(|entry| entry.standing != skillhook::model::entry::Standing::Current)
+        || bench
+            .state()
+            .observed
+            .agents
+            .values()
+            .any(|entry| entry.standing != skillhook::model::entry::Standing::Current);
     if !held {
         bench.forget_index();
         bench.settle();

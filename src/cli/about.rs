@@ -10,7 +10,6 @@ use super::output;
 use super::sheet::{Form, Sheet, column, wide};
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
-use crate::model::diagnostic::did_you_mean;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -122,10 +121,7 @@ fn named(written: &str) -> Result<Code> {
     let digits = written.trim_start_matches(['s', 'S', 'h', 'H']);
     let full = format!("SH{digits:0>4}");
     Code::ALL.iter().copied().find(|code| code.as_str() == full).ok_or_else(|| {
-        let hint = match did_you_mean(&full, Code::ALL.iter().map(|code| code.as_str())) {
-            Some(nearest) => format!("did you mean `{nearest}`? `skillhook error` lists them all"),
-            None => "`skillhook error` lists them all".to_owned(),
-        };
+        let hint = "`skillhook error` lists them all";
         Error::new(Code::NotFound, format!("there is no code `{written}`")).hint(hint)
     })
 }

@@ -13,7 +13,7 @@ use crate::model::diagnostic::did_you_mean;
 use crate::model::task::TaskState;
 
 /// Largest page that is asked for at once.
-const PAGE_ITEMS_MAX: usize = 100;
+const PAGE_ITEMS_MAX: usize = 200;
 /// Pages that are asked for at most.
 const PAGES_MAX: usize = 10_000;
 
@@ -86,7 +86,7 @@ impl Get {
         let (items, more) = self.pages(&client).await?;
         context.output.list(kind.sheet(), &items);
         if let Some(before) = more.filter(|_| kind.has_pages()) {
-            context.output.note(&format!("there are more: add `--before {before}` or a larger `--limit`"));
+            context.output.note(&format!("there may be more: add `--before {before}` or a larger `--limit`"));
         }
         Ok(Exit::Done)
     }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
 
-use super::sheet::Form::{Age, Cost, Count, Digest, Prose, State, Text};
+use super::sheet::Form::{Age, Condition, Cost, Count, Prose, State, Text};
 use super::sheet::{Sheet, column, wide};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -91,18 +91,17 @@ impl TypedValueParser for TargetParser {
 const WEBHOOKS: Sheet = Sheet {
     singular: "webhook",
     plural: "webhooks",
-    name: &["/id"],
+    name: &["/id", "/spec/id"],
     columns: &[
-        column("NAME", Text, &["/id"]),
+        column("NAME", Text, &["/id", "/spec/id"]),
         column("PROVIDER", Text, &["/provider", "/spec/provider"]),
-        column("READY", State, &["/ready"]),
+        column("READY", Condition("Ready"), &["/conditions"]),
         column("ENDPOINT", Text, &["/endpoint", "/spec/endpoint"]),
         column("COMMANDS", Count, &["/commands", "/spec/commands"]),
         column("GENERATION", Text, &["/generation"]),
-        wide("AGENT", Text, &["/target_agent", "/spec/target_agent"]),
-        wide("SKILLS", Text, &["/sources"]),
-        wide("DIGEST", Digest, &["/digest"]),
-        wide("DESCRIPTION", Prose, &["/description", "/spec/description"]),
+        wide("BUILT-IN", Text, &["/is_builtin", "/spec/builtin"]),
+        wide("ENABLED", Text, &["/enabled", "/spec/enabled"]),
+        wide("TITLE", Prose, &["/name", "/spec/name"]),
     ],
 };
 
@@ -112,10 +111,11 @@ const SKILLS: Sheet = Sheet {
     name: &["/name"],
     columns: &[
         column("NAME", Text, &["/name"]),
-        column("STANDING", State, &["/standing"]),
-        column("EMBEDDED", Text, &["/embedded"]),
+        column("READY", Condition("Ready"), &["/conditions"]),
         column("WEBHOOKS", Text, &["/webhooks"]),
-        wide("DESCRIPTION", Prose, &["/description", "/facts/description"]),
+        column("PROBLEMS", Count, &["/diagnostics"]),
+        wide("PATH", Text, &["/path"]),
+        wide("DESCRIPTION", Prose, &["/description"]),
     ],
 };
 
@@ -125,12 +125,10 @@ const AGENTS: Sheet = Sheet {
     name: &["/name"],
     columns: &[
         column("NAME", Text, &["/name"]),
-        column("STANDING", State, &["/standing"]),
-        column("EMBEDDED", Text, &["/embedded"]),
-        column("MODEL", Text, &["/model", "/facts/model"]),
-        column("SKILLS", Text, &["/skills", "/facts/skills"]),
-        wide("TOOLS", Text, &["/tools", "/facts/tools"]),
-        wide("DESCRIPTION", Prose, &["/description", "/facts/description"]),
+        column("MODEL", Text, &["/model"]),
+        column("PROBLEMS", Count, &["/diagnostics"]),
+        wide("PATH", Text, &["/path"]),
+        wide("DESCRIPTION", Prose, &["/description"]),
     ],
 };
 
@@ -141,9 +139,8 @@ const PROVIDERS: Sheet = Sheet {
     columns: &[
         column("NAME", Text, &["/name"]),
         column("TITLE", Text, &["/title"]),
-        column("WEBHOOKS", Text, &["/webhooks"]),
-        wide("EVENTS", Count, &["/events"]),
-        wide("DIGEST", Digest, &["/digest"]),
+        column("SOURCE", Text, &["/source"]),
+        wide("SECRETS", Text, &["/secret_slots"]),
     ],
 };
 
@@ -160,9 +157,10 @@ const TASKS: Sheet = Sheet {
         column("AGE", Age, &["/created_at", "/spec/created_at"]),
         column("REASON", Prose, &["/reason/message"]),
         wide("AGENT", Text, &["/agent", "/spec/agent"]),
-        wide("ACTOR", Text, &["/source/actor", "/spec/source/actor"]),
-        wide("COST", Cost, &["/result/cost_usd"]),
-        wide("URL", Text, &["/source/url", "/spec/source/url"]),
+        wide("EVENT", Text, &["/event", "/spec/source/event"]),
+        wide("ACTOR", Text, &["/actor", "/spec/source/actor"]),
+        wide("COST", Cost, &["/cost_usd", "/result/cost_usd"]),
+        wide("URL", Text, &["/url", "/spec/source/url"]),
     ],
 };
 
@@ -174,13 +172,11 @@ const DELIVERIES: Sheet = Sheet {
         column("ID", Text, &["/id"]),
         column("OUTCOME", State, &["/outcome"]),
         column("WEBHOOK", Text, &["/webhook"]),
-        column("EVENT", Text, &["/event", "/items/0/event/name"]),
+        column("EVENT", Text, &["/events", "/items/0/event/name"]),
         column("TASKS", Count, &["/tasks"]),
         column("AGE", Age, &["/received_at"]),
         wide("ACTOR", Text, &["/actor", "/items/0/event/actor/id"]),
-        wide("RESOURCE", Text, &["/resource", "/items/0/event/resource"]),
-        wide("BYTES", Text, &["/body_bytes"]),
-        wide("PEER", Text, &["/peer"]),
+        wide("GENERATION", Text, &["/generation"]),
     ],
 };
 

@@ -14,6 +14,7 @@ use super::get::items_of;
 use super::output::{Output, STRONG, harmless};
 use super::sheet;
 use crate::error::{Code, Error, Result};
+use crate::model::diagnostic::Diagnostic;
 use crate::seam::Clock;
 
 /// Between two questions while something is waited for.
@@ -122,19 +123,30 @@ fn may_pass(error: &Error) -> bool {
 
 impl Reconcile {
     pub async fn run(self, context: &Context) -> Result<Exit> {
-        let route = Route::api(&["reconcile"]).with("wait", self.wait).with("allow_prune", self.allow_prune);
-        let deadline = if self.wait { self.timeout } else { DEADLINE };
-        let answer = context.client()?.post(route, deadline).await?;
-        context.output.record(&answer);
-        let held = sheet::find(&answer, &["/prune_held", "/report/prune_held"]).as_u64().unwrap_or(0);
-        if held > 0 {
+        let config = context.config()?;
+        let client = context.client()?;
+        let begun = Instant::now();
+        let report = loop {
+            let route = Route::api(&["reconcile"]).with("wait", self.wait);
+            let route = route.with_some("allow_prune", self.allow_prune.then_some(true));
+            let left = self.timeout.saturating_sub(begun.elapsed());
+            match client.post(route, if self.wait { left } else { DEADLINE }).await {
+                // The server holds a question back for a limited time.
+                Err(error) if error.code() == Code::TimedOut && begun.elapsed() < self.timeout => {}
+                answered => break answered?,
+            }
+        };
+        context.output.record(&report);
+        let found: Vec<Diagnostic> = serde_json::from_value(report["diagnostics"].clone()).unwrap_or_default();
+        context.output.diagnostics(&found, &config.root);
+        if let Some(held) = report["held"].as_str() {
             context.output.error(
-                &Error::new(Code::PruneHeld, format!("{held} deletions wait for a confirmation"))
-                    .hint("if they are meant, run `skillhook reconcile --allow-prune`"),
+                &Error::new(Code::PruneHeld, held)
+                    .hint("if the deletion is meant, run `skillhook reconcile --allow-prune`"),
             );
             return Ok(Exit::Refused);
         }
-        Ok(Exit::Done)
+        Ok(if found.iter().any(Diagnostic::is_error) { Exit::Usage } else { Exit::Done })
     }
 }
 

@@ -38,8 +38,8 @@ pub enum Form {
     State,
     /// The time since an instant.
     Age,
-    /// The first digits of a digest.
-    Digest,
+    /// Whether a condition of this type holds, else its reason.
+    Condition(&'static str),
     /// The number of elements.
     Count,
     /// US dollars.
@@ -100,14 +100,29 @@ fn cell(column: &Column, item: &Value, now: Timestamp, wide: bool) -> String {
         Form::Prose if wide => text(found),
         Form::Prose => clipped(&text(found), PROSE_CHARS_MAX),
         Form::Age => age_of(found, now),
-        Form::Digest => text(found).chars().take(12).collect(),
+        Form::Condition(kind) => condition(found, kind),
         Form::Count => found.as_array().map_or_else(|| text(found), |items| items.len().to_string()),
         Form::Cost => found.as_f64().map_or_else(|| text(found), |dollars| format!("${dollars:.2}")),
     };
     let shown = if shown.is_empty() { "-".to_owned() } else { harmless(&shown) };
-    match mark_of(&shown).filter(|_| column.form == Form::State) {
+    let mark = match column.form {
+        Form::State => mark_of(&shown),
+        Form::Condition(_) => mark_of(if shown == "yes" { "yes" } else { "no" }),
+        _ => None,
+    };
+    match mark {
         Some(mark) => format!("{mark}{shown}{MARK_END}"),
         None => shown,
+    }
+}
+
+/// `yes`, or in one word why not.
+fn condition(conditions: &Value, kind: &str) -> String {
+    let all = conditions.as_array().map_or(&[][..], Vec::as_slice);
+    match all.iter().find(|condition| condition["type"] == kind) {
+        Some(condition) if condition["status"] == true => "yes".to_owned(),
+        Some(condition) => text(&condition["reason"]),
+        None => String::new(),
     }
 }
 
@@ -172,7 +187,7 @@ mod tests {
             column("ID", Form::Text, &["/spec/id"]),
             column("STATE", Form::State, &["/state"]),
             column("TEXT", Form::Prose, &["/none", "/text"]),
-            wide("DIGEST", Form::Digest, &["/digest"]),
+            wide("READY", Form::Condition("Ready"), &["/conditions"]),
         ],
     };
 
@@ -198,7 +213,7 @@ mod tests {
         let shown = table(&SHEET, &items, true);
         assert!(shown.contains("\u{1b}[31mdead\u{1b}[0m"), "{shown:?}");
         assert!(shown.contains(" ]0;x  y z"), "{shown:?}");
-        assert!(shown.ends_with("0123456789ab\n"), "{shown:?}");
+        assert!(shown.ends_with("\u{1b}[31mSecretMissing\u{1b}[0m\n"), "{shown:?}");
     }
 
     #[test]

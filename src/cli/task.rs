@@ -63,26 +63,19 @@ impl Logs {
     pub async fn run(self, context: &Context) -> Result<Exit> {
         let client = context.client()?;
         let id = bare(&self.task);
-        let mut from = 0_usize;
+        let mut from = 0;
         loop {
-            // Asked before the lines: what an ended task said is all there then.
-            let ended = !self.follow || has_ended(&client.get(Route::api(&["tasks", id]), DEADLINE).await?);
-            loop {
-                let route = Route::api(&["tasks", id, "logs"]).with("from", from);
-                let (lines, next) = items_of(client.get(route, DEADLINE).await?);
-                let came = lines.len();
-                for line in &lines {
-                    print(context, line);
-                }
-                from = next.and_then(|next| next.parse().ok()).unwrap_or(from + came);
-                if came == 0 || context.output.is_closed() {
-                    break;
-                }
-            }
-            if ended || context.output.is_closed() {
+            let told = client.get(Route::api(&["tasks", id, "logs"]).with("from", from), DEADLINE).await?;
+            let ended = told["ended"].as_bool().unwrap_or(true);
+            from = told["next"].as_u64().unwrap_or(from);
+            let (lines, _) = items_of(told);
+            lines.iter().for_each(|line| print(context, line));
+            if context.output.is_closed() || (lines.is_empty() && (ended || !self.follow)) {
                 return Ok(Exit::Done);
             }
-            tokio::time::sleep(FOLLOW_EVERY).await;
+            if lines.is_empty() {
+                tokio::time::sleep(FOLLOW_EVERY).await;
+            }
         }
     }
 }
