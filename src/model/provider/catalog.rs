@@ -12,12 +12,19 @@ macro_rules! files {
     };
 }
 
-files!["custom", "github", "gitlab", "standard_webhooks"];
+files!["custom", "github", "gitlab", "jira", "sentry", "slack", "standard_webhooks",];
 
 /// Parses all of them. An error is a fault of this program, which its tests exclude.
 pub fn builtin() -> Result<Catalogue, Vec<Diagnostic>> {
-    let parsed = FILES.iter().map(|(path, yaml)| Definition::parse(path, yaml));
-    Ok(Catalogue::of(parsed.collect::<Result<Vec<_>, _>>()?))
+    let mut definitions = Vec::with_capacity(FILES.len());
+    let mut findings = Vec::new();
+    for (path, yaml) in FILES {
+        match Definition::parse(path, yaml) {
+            Ok(definition) => definitions.push(definition),
+            Err(more) => findings.extend(more),
+        }
+    }
+    if findings.is_empty() { Ok(Catalogue::of(definitions)) } else { Err(findings) }
 }
 
 #[cfg(test)]
