@@ -12,7 +12,20 @@ macro_rules! files {
     };
 }
 
-files!["custom", "github", "gitlab", "jira", "sentry", "slack", "standard_webhooks",];
+files![
+    "azure_devops",
+    "bitbucket",
+    "bitbucket_dc",
+    "custom",
+    "forgejo",
+    "gitea",
+    "github",
+    "gitlab",
+    "jira",
+    "sentry",
+    "slack",
+    "standard_webhooks",
+];
 
 /// Parses all of them. An error is a fault of this program, which its tests exclude.
 pub fn builtin() -> Result<Catalogue, Vec<Diagnostic>> {
