@@ -13,6 +13,7 @@ macro_rules! files {
 }
 
 files![
+    "asana",
     "azure_devops",
     "bitbucket",
     "bitbucket_dc",
@@ -22,9 +23,11 @@ files![
     "github",
     "gitlab",
     "jira",
+    "linear",
     "sentry",
     "slack",
     "standard_webhooks",
+    "trello",
 ];
 
 /// Parses all of them. An error is a fault of this program, which its tests exclude.
