@@ -13,17 +13,21 @@ macro_rules! files {
 }
 
 files![
+    "alertmanager",
     "asana",
     "azure_devops",
     "bitbucket",
     "bitbucket_dc",
     "custom",
+    "datadog",
     "forgejo",
     "gitea",
     "github",
     "gitlab",
+    "grafana",
     "jira",
     "linear",
+    "pagerduty",
     "sentry",
     "slack",
     "standard_webhooks",
