@@ -25,12 +25,18 @@ files![
     "github",
     "gitlab",
     "grafana",
+    "hubspot",
+    "intercom",
     "jira",
     "linear",
+    "mailgun",
     "pagerduty",
+    "plaid",
     "sentry",
+    "shopify",
     "slack",
     "standard_webhooks",
+    "stripe",
     "trello",
 ];
 
