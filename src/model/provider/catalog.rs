@@ -20,6 +20,7 @@ files![
     "bitbucket_dc",
     "custom",
     "datadog",
+    "discord",
     "forgejo",
     "gitea",
     "github",
@@ -30,6 +31,7 @@ files![
     "jira",
     "linear",
     "mailgun",
+    "meta",
     "pagerduty",
     "plaid",
     "sentry",
@@ -37,7 +39,10 @@ files![
     "slack",
     "standard_webhooks",
     "stripe",
+    "telegram",
     "trello",
+    "twilio",
+    "zoom",
 ];
 
 /// Parses all of them. An error is a fault of this program, which its tests exclude.
