@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::error::{Code, Context as _, Result};
+
 /// Tells the time.
 #[derive(Clone, Debug)]
 pub enum Clock {
@@ -41,17 +43,17 @@ pub fn fresh_id() -> Uuid {
     Uuid::now_v7()
 }
 
-/// A uniformly random number, for jitter.
+/// A uniformly random number, for jitter; its middle where the machine has no randomness to give.
 pub fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| Uuid::new_v4().as_u64_pair().1)
+    getrandom::u64().unwrap_or(u64::MAX / 2)
 }
 
 /// A fresh secret of 256 bits, as hexadecimal text.
-pub fn fresh_secret() -> String {
+///
+/// # Errors
+/// SH0999 when the machine has no randomness to give.
+pub fn fresh_secret() -> Result<String> {
     let mut bytes = [0; 32];
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
-        bytes[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-    }
-    hex::encode(bytes)
+    getrandom::fill(&mut bytes).context(Code::Bug, "the system gives no randomness")?;
+    Ok(hex::encode(bytes))
 }

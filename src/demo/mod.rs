@@ -105,7 +105,7 @@ impl Scene {
         Repository::init(&root)?;
         Repository::init_bare(&remote)?;
         Repository::set_remote(&root, "origin", &remote)?;
-        let secret = crate::seam::fresh_secret();
+        let secret = crate::seam::fresh_secret()?;
         let mut surroundings = environment();
         surroundings.insert(SECRET_VARIABLE.to_owned(), secret.clone());
         surroundings.insert(TOKEN_VARIABLE.to_owned(), "demo-token".to_owned());

@@ -71,7 +71,7 @@ impl<'a> Attempt<'a> {
             timeout: Some(Duration::from_secs(spec.run.timeout_seconds)),
             mcp_config: None,
             session_cost_before_usd: conversation.session_cost_usd,
-            fence: Uuid::new_v4(),
+            fence: fresh_id(),
         };
         let directory = self.worker.attempt_directory(spec.id, self.task.attempt);
         let mut run = Box::pin(AgentRun::start(&self.worker.agent, request, &directory, &workspace.path)).await?;
