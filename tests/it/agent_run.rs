@@ -1,6 +1,10 @@
 //! Runs of agent programs: what they may do to the service, and what is left of them.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure in a helper is a failure of the test that calls it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failure outside a test function fails the test that calls it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -6,7 +6,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a failure in a helper is a failure of the test that calls it; tests that are passed over say so"
+    reason = "a failure outside a test function fails the test that calls it; tests that are passed over say so"
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
