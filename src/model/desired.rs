@@ -3,7 +3,7 @@
 //! Invariants: a broken file never prunes; absence prunes only when it has lasted, when the look was complete, and
 //! when not too much would go at once; one skill's fault never takes another skill down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -65,7 +65,12 @@ pub fn judge(
     for (name, found) in &snapshot.skills {
         skills.insert(name.clone(), skill_entry(name, found, observed, embedded));
     }
+    let claimed = claimed_ids(&skills);
     for (name, entry) in observed.skills.iter().filter(|(name, entry)| !entry.embedded && !snapshot.skills.contains_key(*name)) {
+        if entry.own_id().is_some_and(|id| claimed.contains(id)) {
+            // The file moved to another directory: its webhook lives on there.
+            continue;
+        }
         if let Some(diagnostic) = absence.why_not_gone(&skill_path(name.as_str()), entry.facts.is_some()) {
             skills.insert(name.clone(), held_skill(entry, vec![diagnostic]));
         }
@@ -82,7 +87,7 @@ pub fn judge(
             Diagnostic::warning(&path, Code::ReferenceMissing, format!("the agent's file is gone, but `{}` names it: its last version stays in force", skill_path(skill)))
                 .hint("restore the file, or name another `target_agent`")
         });
-        if let Some(diagnostic) = away.or(needed) {
+        if let Some(diagnostic) = needed.or(away) {
             agents.insert(name.clone(), held_agent(entry, vec![diagnostic]));
         }
     }
@@ -93,6 +98,11 @@ pub fn judge(
         look_again: absence.look_again,
         prune_held: absence.held_by_guard,
     }
+}
+
+/// The ids that files which are there give to their webhooks.
+fn claimed_ids(skills: &BTreeMap<SkillName, SkillEntry>) -> BTreeSet<WebhookId> {
+    skills.values().filter_map(SkillEntry::own_id).cloned().collect()
 }
 
 fn skill_entry(name: &SkillName, found: &SkillSnapshot, observed: &Observed, embedded: &Embedded) -> SkillEntry {
@@ -260,17 +270,17 @@ impl<'a> Absence<'a> {
             let message = "the directory could not be read: the last good version stays in force";
             return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));
         }
-        let away = self.circumstances.now.duration_since(since);
-        if away < ABSENCE {
-            self.look_again = Some(ABSENCE - away);
-            let message = "the file is gone: it is pruned if it stays away";
-            return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));
-        }
         if self.guarded {
             self.held_by_guard += 1;
             let message = "the file is gone, and so is too much else: the last good version stays in force";
             let hint = "if the deletion is meant, run `skillhook reconcile --allow-prune`";
             return Some(Diagnostic::warning(path, Code::PruneHeld, message).hint(hint));
+        }
+        let away = self.circumstances.now.duration_since(since);
+        if away < ABSENCE {
+            self.look_again = Some(ABSENCE - away);
+            let message = "the file is gone: it is pruned if it stays away";
+            return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));
         }
         None
     }

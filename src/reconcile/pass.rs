@@ -101,7 +101,7 @@ impl Parts {
     /// As [`Index::open`] and [`Ledger::open`].
     pub fn for_directory(root: &Path, data: &Path, clock: Clock) -> Result<Self> {
         let (index, _) = Index::open(data, 16 << 20)?;
-        let ledger = Ledger::open(data, crate::ledger::Options::default())?;
+        let ledger = Ledger::open(&data.join(crate::ledger::FILE), crate::ledger::Options::default())?;
         let judge = Judge::new(crate::model::check::Rules::default())?;
         Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock })
     }
