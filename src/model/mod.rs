@@ -7,3 +7,4 @@ pub mod event;
 pub mod frontmatter;
 pub mod ids;
 pub mod template;
+pub mod untrusted;
