@@ -3,5 +3,18 @@
 //! The modules in reading order; `ARCHITECTURE.md` beside this file has the map and the walkthroughs.
 
 pub mod error;
-pub mod model;
 pub mod seam;
+
+pub mod model;
+
+pub mod config;
+pub mod index;
+pub mod ledger;
+pub mod secrets;
+pub mod telemetry;
+
+pub mod reconcile;
+
+pub mod http;
+
+pub mod cli;

@@ -1,0 +1,163 @@
+//! The only persistence seam of what cannot be derived: deliveries, decisions, tasks, attempts, outbox, conversations,
+//! generations. Every change is one whole transition, committed and synced before it is answered.
+//!
+//! One thread writes (`writer.rs`): it takes the commands that wait (`lanes.rs`), executes them over the open tables
+//! (`transition/`), commits once for all, and answers. What is next is kept in memory (`memory/`) and read from the file
+//! when that is opened (`load.rs`). Only `store/` knows redb. Leases have no time: they end with the process.
+
+mod command;
+mod encode;
+mod handle;
+mod lanes;
+mod load;
+mod maintenance;
+mod memory;
+mod reads;
+pub mod rows;
+mod store;
+#[cfg(test)]
+mod tests;
+mod transition;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::ids::{DeliveryId, TaskId, WebhookId};
+use crate::model::provider::{PreparedCall, PreparedLookup};
+use crate::model::task::{Reason, RunResult, TaskSpec, TaskState};
+use crate::seam::Clock;
+use rows::{DedupeKey, Delivery, OutboxItem, RawRequest};
+
+/// A cheap handle; clones share the one writer. Its methods are in `handle.rs` (what changes), `reads.rs` and
+/// `maintenance.rs`.
+pub struct Ledger {
+    owner: Arc<handle::Owner>,
+    /// The last change that [`Ledger::work_signal`] told this handle of.
+    work_seen: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Memory that the database may use for pages, in bytes.
+    pub cache_bytes: usize,
+    /// Finished work older than this is forgotten by [`Ledger::maintain`].
+    pub keep: Duration,
+    /// A file up to this size is verified as a whole whenever it is opened (1 ms a MB); above it, every commit leaves
+    /// what a quick recovery needs, and rows are verified as they are read.
+    pub verify_bytes_max: u64,
+    /// Dates what callers do not date.
+    pub clock: Clock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+            keep: Duration::from_secs(30 * 24 * 60 * 60),
+            verify_bytes_max: 256 * 1024 * 1024,
+            clock: Clock::System,
+        }
+    }
+}
+
+/// One delivery with everything that follows from it, written in one commit or not at all.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    pub delivery: Delivery,
+    pub request: RawRequest,
+    pub dedupe: Vec<DedupeKey>,
+    pub tasks: Vec<NewTask>,
+    pub outbox: Vec<OutboxItem>,
+}
+
+/// A task to be born, with the calls that answer for it.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    pub spec: TaskSpec,
+    /// Asked before it may be leased: the task is born in `checking`.
+    pub lookup: Option<PreparedLookup>,
+    /// How its answer reaches the source.
+    pub reply: Option<PreparedCall>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    Fresh,
+    /// One of the dedupe keys was seen before: nothing was written.
+    Duplicate {
+        of: DeliveryId,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Finish {
+    Succeeded {
+        result: RunResult,
+    },
+    /// Tried again after the delay while attempts remain, else a dead letter.
+    Failed {
+        reason: Reason,
+        result: Option<RunResult>,
+        retry_after: Option<Duration>,
+    },
+    /// Trying again would not help: a dead letter at once.
+    Dead {
+        reason: Reason,
+        result: Option<RunResult>,
+    },
+    Cancelled {
+        result: Option<RunResult>,
+    },
+    /// Put back without spending an attempt (drain, crash, missing revision, usage limit).
+    Released {
+        reason: Reason,
+        delay: Duration,
+    },
+}
+
+/// Limits under which the next task is chosen.
+#[derive(Clone, Debug)]
+pub struct LeaseRequest {
+    pub running_max: usize,
+    pub now: Timestamp,
+}
+
+/// A task that was running when the last process ended.
+#[derive(Clone, Debug)]
+pub struct Interrupted {
+    pub task: TaskId,
+    pub attempt: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    pub states: Vec<TaskState>,
+    pub webhook: Option<WebhookId>,
+    pub delivery: Option<DeliveryId>,
+    pub limit: usize,
+    /// Only those before this one (newest first).
+    pub before: Option<TaskId>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    pub webhook: Option<WebhookId>,
+    pub limit: usize,
+    pub before: Option<DeliveryId>,
+}
+
+/// How much waits, for health and metrics.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Depth {
+    pub checking: usize,
+    pub queued: usize,
+    pub running: usize,
+    pub dead: usize,
+    pub outbox_waiting: usize,
+    pub oldest_queued_at: Option<Timestamp>,
+}

@@ -1,0 +1,156 @@
+//! A task: one command of one delivery, pinned to the state that the delivery matched.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::ids::{AgentName, CommandName, DeliveryId, SkillName, TaskId, WebhookId};
+use super::spec::Action;
+use crate::error::{Code, Error};
+
+/// Everything that is fixed when the task is born. The worker never looks at configuration again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    pub id: TaskId,
+    pub delivery: Option<DeliveryId>,
+    /// The task that this one retries or continues.
+    pub parent: Option<TaskId>,
+    pub webhook: WebhookId,
+    pub generation: u64,
+    /// The served revision whose skills and agents the run sees.
+    pub revision: Digest,
+    pub command: CommandName,
+    pub skill: SkillName,
+    pub agent: Option<AgentName>,
+    pub action: Action,
+    pub prompt: String,
+    /// Template values that were missing and rendered as empty.
+    pub missing: Vec<String>,
+    pub source: Source,
+    pub priority: i32,
+    pub max_attempts: u32,
+    pub run: RunSettings,
+    /// At most this many runs of the webhook at once.
+    pub webhook_concurrency: Option<u32>,
+    pub created_at: Timestamp,
+}
+
+/// Where a task came from and where its answer goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Canonical name of the provider event.
+    pub event: String,
+    pub actor: Option<String>,
+    pub text: Option<String>,
+    pub url: Option<String>,
+    /// Provider, tenant and object: the same for every delivery about one thing.
+    pub external_id: String,
+    /// Its stable hash: the same for all tasks about one thing.
+    pub flow_id: String,
+    /// Runs of one conversation never overlap and share an agent session.
+    pub conversation_id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    pub model: Option<String>,
+    pub tools: Option<Vec<String>>,
+    pub max_turns: Option<u32>,
+    pub budget_usd: Option<f64>,
+    pub timeout_seconds: u64,
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// The provider is asked whether the actor may do this.
+    Checking,
+    /// Waits for a worker, perhaps until a time.
+    Queued,
+    Running,
+    Succeeded,
+    /// It ran out of attempts or failed for good: a dead letter, which can be redriven.
+    Dead,
+    Cancelled,
+    /// It was not allowed to run.
+    Refused,
+}
+
+impl TaskState {
+    pub const ALL: [TaskState; 7] = [
+        TaskState::Checking,
+        TaskState::Queued,
+        TaskState::Running,
+        TaskState::Succeeded,
+        TaskState::Dead,
+        TaskState::Cancelled,
+        TaskState::Refused,
+    ];
+
+    /// Nothing more will happen by itself.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            TaskState::Checking | TaskState::Queued | TaskState::Running => false,
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => true,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskState::Checking => "checking",
+            TaskState::Queued => "queued",
+            TaskState::Running => "running",
+            TaskState::Succeeded => "succeeded",
+            TaskState::Dead => "dead",
+            TaskState::Cancelled => "cancelled",
+            TaskState::Refused => "refused",
+        }
+    }
+}
+
+/// A task as the ledger holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub spec: TaskSpec,
+    pub state: TaskState,
+    /// Why it stands where it stands, when that needs saying.
+    pub reason: Option<Reason>,
+    /// Attempts begun so far; also the fencing token of the current one.
+    pub attempt: u32,
+    /// Attempts that count against `max_attempts`: those that a crash or a drain broke off do not.
+    pub attempts_spent: u32,
+    /// Not leased before this instant.
+    pub not_before: Timestamp,
+    pub updated_at: Timestamp,
+    /// Somebody asked a running task to stop.
+    pub cancel_requested: bool,
+    pub result: Option<RunResult>,
+}
+
+/// A sentence with its code, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: Code,
+    pub message: String,
+}
+
+impl From<&Error> for Reason {
+    fn from(error: &Error) -> Self {
+        Self { code: error.code(), message: error.message().to_owned() }
+    }
+}
+
+/// What an agent run came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    pub text: String,
+    pub cost_usd: f64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub turns: u32,
+    pub session_id: Option<String>,
+    pub duration_ms: u64,
+    /// Tools that the agent wanted and was denied.
+    pub denials: Vec<String>,
+}
