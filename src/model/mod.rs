@@ -24,3 +24,4 @@ pub mod snapshot;
 pub mod spec;
 pub mod task;
 pub mod template;
+pub mod untrusted;
