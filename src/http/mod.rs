@@ -11,4 +11,5 @@ pub mod body;
 mod connection;
 pub mod exchange;
 pub mod listen;
+mod rates;
 pub mod serve;

@@ -11,5 +11,6 @@ pub mod glob;
 pub mod ids;
 pub mod matching;
 pub mod provider;
+pub mod rate;
 pub mod spec;
 pub mod task;
