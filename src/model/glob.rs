@@ -63,6 +63,6 @@ mod tests {
 
     #[test]
     fn many_stars_do_not_explode() {
-        assert!(!covers(&"a*".repeat(40), &format!("{}b", "a".repeat(4_000))));
+        assert!(!covers(&format!("{}c", "a*".repeat(40)), &format!("{}b", "a".repeat(4_000))));
     }
 }

@@ -6,6 +6,8 @@
 
 mod call;
 mod prose;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

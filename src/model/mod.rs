@@ -2,6 +2,7 @@
 //! no environment, no randomness: everything comes in as an argument and goes out as a value.
 
 pub mod admission;
+pub mod check;
 pub mod condition;
 pub mod diagnostic;
 pub mod digest;
@@ -10,7 +11,10 @@ pub mod frontmatter;
 pub mod glob;
 pub mod ids;
 pub mod matching;
+pub mod merge;
 pub mod provider;
 pub mod rate;
+pub mod raw;
 pub mod spec;
 pub mod task;
+pub mod template;

@@ -5,13 +5,14 @@ use serde_json::{Map, Value};
 use super::compiled::pattern;
 use super::{Condition, DEPTH_MAX, NODES_MAX, PATTERN_CHARS_MAX, Path, TEXT_CHARS_MAX, Test, VALUES_MAX};
 use crate::model::diagnostic::did_you_mean;
+use crate::model::frontmatter::{KeyPath, Step};
 
 const OPERATORS: [&str; 9] = ["eq", "in", "not", "matches", "exists", "gt", "lt", "prefix", "suffix"];
 
-/// What is wrong, and where in the condition: keys and list indices from its top.
+/// What is wrong, and where in the condition, counted from its top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    pub path: Vec<String>,
+    pub path: KeyPath,
     pub message: String,
     pub hint: Option<String>,
 }
@@ -23,7 +24,7 @@ impl Condition {
         let condition = parser.condition(value, 0);
         if parser.nodes > NODES_MAX {
             let message = format!("there are {} comparisons and groups, more than {NODES_MAX}", parser.nodes);
-            return Err(vec![Fault { path: Vec::new(), message, hint: None }]);
+            return Err(vec![Fault { path: KeyPath::root(), message, hint: None }]);
         }
         match condition {
             Some(condition) if parser.faults.is_empty() => Ok(condition),
@@ -34,7 +35,7 @@ impl Condition {
 
 #[derive(Default)]
 struct Parser {
-    at: Vec<String>,
+    at: Vec<Step>,
     nodes: usize,
     faults: Vec<Fault>,
 }
@@ -71,7 +72,7 @@ impl Parser {
         }
         let mut out = Vec::with_capacity(items.len().min(NODES_MAX));
         for (index, item) in items.iter().enumerate() {
-            out.push(self.below(&index.to_string(), |parser| parser.condition(item, depth + 1)));
+            out.push(self.below(Step::Index(index), |parser| parser.condition(item, depth + 1)));
         }
         out.into_iter().collect()
     }
@@ -171,26 +172,35 @@ impl Parser {
     ) -> Option<Condition> {
         let mut out = Vec::with_capacity(fields.len().min(NODES_MAX));
         for (key, value) in fields {
-            out.push(self.below(key, |parser| parse(parser, key, value)));
+            out.push(self.below(Step::Key(key.clone()), |parser| parse(parser, key, value)));
         }
         out.into_iter().collect::<Option<Vec<_>>>().map(all)
     }
 
-    fn below<T>(&mut self, step: &str, parse: impl FnOnce(&mut Self) -> T) -> T {
-        self.at.push(step.to_owned());
+    fn below<T>(&mut self, step: Step, parse: impl FnOnce(&mut Self) -> T) -> T {
+        self.at.push(step);
         let out = parse(self);
         self.at.pop();
         out
     }
 
     fn fault<T>(&mut self, message: impl Into<String>) -> Option<T> {
-        self.faults.push(Fault { path: self.at.clone(), message: message.into(), hint: None });
+        let path = self.place();
+        self.faults.push(Fault { path, message: message.into(), hint: None });
         None
     }
 
     fn fault_with<T>(&mut self, message: impl Into<String>, hint: impl Into<String>) -> Option<T> {
-        self.faults.push(Fault { path: self.at.clone(), message: message.into(), hint: Some(hint.into()) });
+        let path = self.place();
+        self.faults.push(Fault { path, message: message.into(), hint: Some(hint.into()) });
         None
+    }
+
+    fn place(&self) -> KeyPath {
+        self.at.iter().fold(KeyPath::root(), |path, step| match step {
+            Step::Key(key) => path.key(key),
+            Step::Index(index) => path.index(*index),
+        })
     }
 }
 
@@ -243,24 +253,24 @@ mod tests {
             (json!("bug"), "", "a condition is a map from paths to values, not a text"),
             (json!({}), "", "the condition is empty"),
             (json!({"a": ["x"]}), "a", "a list is no value to compare with"),
-            (json!({"a": {"inn": ["x"]}}), "a/inn", "there is no operator `inn`"),
-            (json!({"a": {"in": "x"}}), "a/in", "a list of values is needed, not a text"),
-            (json!({"a": {"in": []}}), "a/in", "the list of values is empty"),
-            (json!({"a": {"exists": "yes"}}), "a/exists", "`exists` takes `true` or `false`, not a text"),
-            (json!({"a": {"gt": "5"}}), "a/gt", "`gt` takes a number, not a text"),
-            (json!({"a": {"prefix": ""}}), "a/prefix", "`prefix` takes a text that is not empty"),
+            (json!({"a": {"inn": ["x"]}}), "a.inn", "there is no operator `inn`"),
+            (json!({"a": {"in": "x"}}), "a.in", "a list of values is needed, not a text"),
+            (json!({"a": {"in": []}}), "a.in", "the list of values is empty"),
+            (json!({"a": {"exists": "yes"}}), "a.exists", "`exists` takes `true` or `false`, not a text"),
+            (json!({"a": {"gt": "5"}}), "a.gt", "`gt` takes a number, not a text"),
+            (json!({"a": {"prefix": ""}}), "a.prefix", "`prefix` takes a text that is not empty"),
             (json!({"any": {"a": 1}}), "any", "`any` takes a list of conditions, not a map"),
-            (json!({"all": [{"a": 1}, 7]}), "all/1", "a condition is a map from paths to values, not a number"),
-            (json!({"a": {"matches": "("}}), "a/matches", "the regular expression is not valid: unclosed group"),
+            (json!({"all": [{"a": 1}, 7]}), "all[1]", "a condition is a map from paths to values, not a number"),
+            (json!({"a": {"matches": "("}}), "a.matches", "the regular expression is not valid: unclosed group"),
             (json!({"a..b": 1}), "a..b", "the path `a..b` has an empty step"),
             (
                 json!({"a": {"eq": {"b": 1}}}),
-                "a/eq",
+                "a.eq",
                 "a text, a number, `true`, `false` or `null` is needed, not a map",
             ),
         ] {
             let faults = Condition::parse(&written).unwrap_err();
-            assert_eq!((faults[0].message.as_str(), faults[0].path.join("/").as_str()), (message, path));
+            assert_eq!((faults[0].message.as_str(), faults[0].path.to_string().as_str()), (message, path));
         }
         assert_eq!(
             Condition::parse(&json!({"a": {"inn": [1]}})).unwrap_err()[0].hint.as_deref(),

@@ -3,7 +3,7 @@
 use super::prose::silent;
 
 /// How many bytes of a text are looked through for a call.
-const SEARCHED_BYTES_MAX: usize = 256 * 1024;
+const SEARCHED_BYTES_MAX: usize = 64 * 1024;
 /// Punctuation that may stand directly behind a prefix or a command's word.
 const PUNCTUATION: [char; 6] = [',', ':', ';', '.', '!', '?'];
 /// Marks with which people dress up a word; also the slash of those used to slash commands.
@@ -48,7 +48,10 @@ pub(super) fn find<'t>(text: &'t str, prefixes: &[Prefix], address: Address) -> 
         return Found::Call(call(&trimmed[begins.unwrap_or(0)..]));
     }
     let silent = silent(text);
-    let counts = |at: usize| !silent.iter().any(|range| range.contains(&at));
+    let counts = |at: usize| {
+        let next = silent.partition_point(|range| range.end <= at);
+        !silent.get(next).is_some_and(|range| range.contains(&at))
+    };
     let mut only_silent = false;
     for (at, end) in calls(text, prefixes) {
         if counts(at) {
@@ -104,7 +107,9 @@ impl Prefix {
             end += c.len_utf8();
         }
         let complete = wanted.as_slice().is_empty() && end > 0;
-        (complete && ends_word(&text[end..])).then_some(end)
+        // After a prefix like `!` the command's word may follow at once.
+        let is_word = self.lower.last().is_some_and(|c| c.is_alphanumeric());
+        (complete && (!is_word || ends_word(&text[end..]))).then_some(end)
     }
 }
 
@@ -217,6 +222,13 @@ mod tests {
             let Found::Call(call) = found(text, Address::Direct) else { panic!() };
             assert_eq!((call.word, call.args), (Some("review"), "this"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_prefix_of_marks_may_touch_its_word() {
+        let Found::Call(call) = find("please !fix it", &[Prefix::new("!")], Address::Prefix) else { panic!() };
+        assert_eq!((call.word, call.args), (Some("fix"), "it"));
+        assert_eq!(find("wow!fix", &[Prefix::new("!")], Address::Prefix), Found::Nothing);
     }
 
     #[test]

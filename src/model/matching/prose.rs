@@ -114,9 +114,9 @@ mod tests {
     fn quotations_code_and_comments_are_silent() {
         check("a\n> b\nc", "a\n....c");
         check("a\n  &gt; b\nc", "a\n.........c");
-        check("```rs\ncode\n```\nafter", "..............after");
+        check("```rs\ncode\n```\nafter", "...............after");
         check("~~~\n```\n~~~\nafter", "............after");
-        check("```log one\ntwo```\nafter", ".................after");
+        check("```log one\ntwo```\nafter", "..................after");
         check("open\n```\nfor ever", "open\n............");
         check("use `x` and ``a`b`` now", "use ... and ....... now");
         check("a lone ` tick", "a lone ` tick");
