@@ -15,6 +15,7 @@ pub mod merge;
 pub mod provider;
 pub mod rate;
 pub mod raw;
+pub mod secret;
 pub mod spec;
 pub mod task;
 pub mod template;

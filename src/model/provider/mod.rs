@@ -1,11 +1,58 @@
-//! Stand-in until the provider engine lands.
+//! Webhook senders as data: the engine that reads definitions in the schema `skillhook.provider/v1`.
+//!
+//! A [`Definition`] says how a sender's requests are verified, what they mean and how to answer at the source. In the
+//! order of a request: [`challenge`] answers handshakes, [`verify()`] says who sends, [`decode()`] reads the body,
+//! [`extract()`] tells what happened, and [`ack_call`], [`reply_call`] and [`lookup_call`] prepare what is called
+//! later, which [`PreparedCall::fill`] completes.
+//!
+//! Everything is pure: no call is made here, no key fetched, no clock read. A definition cannot run code, and its
+//! checks keep credentials away from addresses that a payload chooses.
 
-use serde::{Deserialize, Serialize};
+mod actor;
+mod address;
+mod call;
+pub mod catalog;
+mod challenge;
+mod cloudevents;
+mod condition;
+mod decode;
+mod definition;
+mod digests;
+mod extract;
+mod filter;
+mod form;
+mod incoming;
+mod json_template;
+mod lint;
+mod multipart;
+mod plain;
+mod pointer;
+mod prepared;
+mod reply;
+pub mod sample;
+pub mod schema;
+mod selector;
+mod settings;
+mod split;
+mod template;
+mod verify;
+mod view;
 
-/// A call to a provider with everything from the delivery filled in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PreparedCall {}
+#[cfg(test)]
+mod corpus;
 
-/// A permission look-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PreparedLookup {}
+pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call};
+pub use challenge::{Handshake, Response, challenge};
+pub use decode::{DEPTH_MAX, Payload, decode};
+pub use definition::{Catalogue, Definition, FILE_BYTES_MAX, INLINE_SECTIONS};
+pub use extract::{Delivered, ITEMS_MAX, Item, SourceText, UNKNOWN_EVENT, extract};
+pub use incoming::{Headers, Incoming};
+pub use plain::of as plain_text;
+pub use pointer::Pointer;
+pub use prepared::{FilledCall, Hole, Piece, Place, PreparedBody, PreparedCall, PreparedLookup, PreparedSuccess};
+pub use reply::{Limits, PreparedFind, ReplyTraits, Standing};
+pub use schema::Format;
+pub use schema::calls::{MarkerKind, Overflow};
+pub use settings::Settings;
+pub use split::{MESSAGES_MAX, split, truncate};
+pub use verify::{FetchedKeys, KeyRequest, Proof, Refusal, Verdict, verify};

@@ -1,0 +1,219 @@
+//! From a decoded delivery to events in the gateway's own terms.
+
+use serde_json::Value;
+
+use super::actor;
+use super::condition::all_hold;
+use super::decode::{Payload, bad};
+use super::definition::Definition;
+use super::incoming::Incoming;
+use super::plain;
+use super::schema::{Document, Format, SplitPath, SplitStep};
+use super::settings::Settings;
+use super::template::{Template, first_text};
+use super::verify::Proof;
+use super::view::View;
+use crate::error::Result;
+use crate::model::digest::Digest;
+use crate::model::event::Event;
+
+/// Most items of one batch.
+pub const ITEMS_MAX: usize = 1_000;
+/// Longest event name in characters.
+const EVENT_NAME_CHARS_MAX: usize = 200;
+/// Longest id of a delivery in bytes; a longer one is kept as its digest.
+const DELIVERY_ID_BYTES_MAX: usize = 200;
+/// The event of a delivery that no rule names.
+pub const UNKNOWN_EVENT: &str = "unknown";
+
+/// One thing that happened. Most deliveries tell one; batches tell several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    pub event: Event,
+    /// The item of a batch, else the whole payload.
+    pub payload: Value,
+    /// The text as the sender wrote it, before it became plain.
+    pub source_text: Option<SourceText>,
+}
+
+/// A text in its own dialect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceText {
+    pub value: Value,
+    pub format: Format,
+}
+
+/// A delivery with everything that templates and conditions of its definition may look at.
+#[derive(Clone, Copy)]
+pub struct Delivered<'a> {
+    pub definition: &'a Definition,
+    pub incoming: &'a Incoming,
+    pub payload: &'a Payload,
+    /// The item of a batch that this is about.
+    pub item: Option<&'a Value>,
+    pub settings: &'a Settings,
+}
+
+impl<'a> Delivered<'a> {
+    pub(super) fn view(&self) -> View<'a> {
+        View {
+            incoming: Some(self.incoming),
+            body: Some(&self.payload.value),
+            item: self.item,
+            settings: Some(self.settings),
+            api_base: self.definition.document().api.base.as_ref(),
+            ..View::default()
+        }
+    }
+}
+
+/// What the delivery tells. `proof` is `None` where nothing was verified (which only the operator can allow).
+/// An empty batch tells nothing, or one event without work where the definition names it.
+pub fn extract(
+    definition: &Definition,
+    incoming: &Incoming,
+    payload: &Payload,
+    settings: &Settings,
+    proof: Option<&Proof>,
+) -> Result<Vec<Item>> {
+    let document = definition.document();
+    let whole = Delivered { definition, incoming, payload, item: None, settings };
+    let Some(parts) = split(document, &payload.value) else {
+        return Ok(vec![item(&whole, proof, None)]);
+    };
+    if parts.len() > ITEMS_MAX {
+        return Err(bad(format!("the batch has more than {ITEMS_MAX} items")));
+    }
+    if parts.is_empty() {
+        let heartbeat = document.empty_event.as_ref().map(|name| {
+            let mut item = item(&whole, proof, None);
+            item.event = Event { name: name.clone(), aliases: Vec::new(), noop: true, ..item.event };
+            item
+        });
+        return Ok(heartbeat.into_iter().collect());
+    }
+    let several = parts.len() > 1;
+    let items = parts.into_iter().enumerate();
+    Ok(items.map(|(n, part)| item(&Delivered { item: Some(part), ..whole }, proof, several.then_some(n))).collect())
+}
+
+/// The items of a batch; `None` when this body is no batch.
+fn split<'v>(document: &Document, value: &'v Value) -> Option<Vec<&'v Value>> {
+    let found: Vec<Vec<&Value>> = document.split.iter().filter_map(|path| elements(path, value)).collect();
+    if found.is_empty() { None } else { Some(found.concat()) }
+}
+
+/// What a path leads to; `None` when its first list is not there. Further lists may be missing in some elements.
+fn elements<'v>(path: &SplitPath, value: &'v Value) -> Option<Vec<&'v Value>> {
+    let mut at = vec![value];
+    let mut lists = 0;
+    for step in &path.0 {
+        at = match step {
+            SplitStep::Into(name) => at.into_iter().filter_map(|value| value.get(name)).collect(),
+            SplitStep::Each => {
+                let inner: Vec<&Vec<Value>> = at.into_iter().filter_map(Value::as_array).collect();
+                if inner.is_empty() && lists == 0 {
+                    return None;
+                }
+                lists += 1;
+                // One more than is allowed is enough to refuse it.
+                inner.into_iter().flatten().take(ITEMS_MAX + 1).collect()
+            }
+        };
+    }
+    Some(at)
+}
+
+/// `position` is the place within a batch of several.
+fn item(delivered: &Delivered<'_>, proof: Option<&Proof>, position: Option<usize>) -> Item {
+    let document = delivered.definition.document();
+    let view = delivered.view();
+    let (name, aliases) = event_name(document, &view);
+    let (source_text, title) = text(document, &view);
+    let (delivery_id, delivery_id_signed) = delivery_id(document, &view, proof, position);
+    let carries_commands = match &document.command_events {
+        Some(events) => events.iter().any(|event| *event == name || aliases.contains(event)),
+        None => true,
+    };
+    let resource = &document.resource;
+    let event = Event {
+        noop: !document.noop.is_empty() && all_hold(&document.noop, &view),
+        carries_commands,
+        text: source_text.as_ref().and_then(|text| plain::of(text.format, &text.value)),
+        title,
+        actor: actor::actor(&document.actor, &view),
+        resource: first_text(&resource.id, &view),
+        thread: first_text(&resource.thread, &view),
+        url: first_text(&resource.url, &view).filter(|url| url.starts_with("https://") || url.starts_with("http://")),
+        delivery_id,
+        delivery_id_signed,
+        name,
+        aliases,
+    };
+    let payload = delivered.item.unwrap_or(&delivered.payload.value).clone();
+    Item { event, payload, source_text }
+}
+
+fn event_name(document: &Document, view: &View<'_>) -> (String, Vec<String>) {
+    let named = document.event.iter().filter(|rule| all_hold(&rule.when, view)).find_map(|rule| {
+        let name = rule.name.text(view).filter(|name| is_event_name(name))?;
+        let mut aliases: Vec<String> = Vec::new();
+        for alias in rule.aliases.iter().filter_map(|alias| alias.text(view)) {
+            if alias != name && is_event_name(&alias) && !aliases.contains(&alias) {
+                aliases.push(alias);
+            }
+        }
+        Some((name, aliases))
+    });
+    named.unwrap_or_else(|| (UNKNOWN_EVENT.to_owned(), Vec::new()))
+}
+
+fn is_event_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= EVENT_NAME_CHARS_MAX && !name.chars().any(char::is_control)
+}
+
+/// The first rule that applies and finds something.
+fn text(document: &Document, view: &View<'_>) -> (Option<SourceText>, Option<String>) {
+    let found = document.text.iter().filter(|rule| all_hold(&rule.when, view)).find_map(|rule| {
+        let value = view.find(&rule.from)?.into_json()?;
+        let text = (!value.is_null()).then_some(SourceText { value, format: rule.format });
+        let title = rule.title.as_ref().and_then(|selector| view.find(selector)?.into_text());
+        let title = title.map(|title| title.into_owned()).filter(|title| !title.is_empty());
+        (text.is_some() || title.is_some()).then_some((text, title))
+    });
+    found.unwrap_or_default()
+}
+
+fn delivery_id(
+    document: &Document,
+    view: &View<'_>,
+    proof: Option<&Proof>,
+    position: Option<usize>,
+) -> (Option<String>, bool) {
+    let ids = &document.delivery;
+    let fill = |template: &Template| Some((template.text(view)?, covered(template, proof)));
+    let own = view.item.is_some().then(|| ids.item_id.iter().find_map(fill)).flatten();
+    let (id, signed) = match own.or_else(|| {
+        let (id, signed) = ids.id.iter().find_map(fill)?;
+        // Items that share the id of their delivery are still different things.
+        let shared = !ids.id.iter().any(|template| template.selectors().any(names_item));
+        Some(match position {
+            Some(n) if shared => (format!("{id}#{n}"), signed),
+            _ => (id, signed),
+        })
+    }) {
+        Some(found) => found,
+        None => return (None, false),
+    };
+    let id = if id.len() > DELIVERY_ID_BYTES_MAX { format!("sha256:{}", Digest::of(id.as_bytes())) } else { id };
+    (Some(id), signed)
+}
+
+fn names_item(selector: &super::selector::Selector) -> bool {
+    use super::selector::Selector;
+    matches!(selector, Selector::Item(_) | Selector::FirstItemKey(_))
+}
+
+fn covered(template: &Template, proof: Option<&Proof>) -> bool {
+    proof.is_some_and(|proof| template.selectors().all(|selector| proof.covers(selector)))
+}

@@ -1,0 +1,275 @@
+//! Sample deliveries that sign themselves: for `trigger`, tests and demonstrations.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::definition::Definition;
+use super::digests::{digest, mac};
+use super::incoming::{Headers, Incoming};
+use super::pointer::Pointer;
+use super::schema::verify::{Hashed, Policy, Scheme, TimeUnit, TokenField};
+use super::selector::Selector;
+use super::verify::{encode_bytes, usable_keys, write_signature};
+use super::view::View;
+use crate::error::{Code, Error, Result};
+use crate::model::diagnostic::did_you_mean;
+use crate::model::secret::SecretSet;
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        /// `provider/event` and contents.
+        const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("samples/", $name, ".json"))),)*];
+    };
+}
+
+files![
+    "custom/build.failed",
+    "github/discussion.created",
+    "github/issue_comment.created",
+    "github/issues.assigned",
+    "github/issues.labeled",
+    "github/issues.opened",
+    "github/ping",
+    "github/pull_request.opened",
+    "github/pull_request.synchronize",
+    "github/pull_request_review.submitted",
+    "github/pull_request_review_comment.created",
+    "github/push",
+    "github/workflow_run.completed",
+    "gitlab/issue.open",
+    "gitlab/merge_request.open",
+    "gitlab/note.create",
+    "gitlab/pipeline.failed",
+    "gitlab/push",
+    "standard_webhooks/task.requested",
+];
+
+/// A delivery as a sender would make it, unsigned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub provider: String,
+    pub event: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Value,
+}
+
+/// All of them, by provider and event.
+pub fn all() -> Vec<Sample> {
+    FILES.iter().filter_map(|(name, text)| parse(name, text)).collect()
+}
+
+/// The sample of an event, for example `github.issue_comment.created`.
+pub fn find(name: &str) -> Result<Sample> {
+    let named = |sample: &Sample| {
+        name.strip_prefix(&sample.provider).is_some_and(|rest| rest.strip_prefix('.') == Some(&sample.event))
+    };
+    all().into_iter().find(named).ok_or_else(|| {
+        let names: Vec<String> = all().iter().map(|sample| format!("{}.{}", sample.provider, sample.event)).collect();
+        let near = did_you_mean(name, names.iter().map(String::as_str));
+        let hint = near.map_or_else(|| "`--list` names them".to_owned(), |near| format!("did you mean `{near}`?"));
+        Error::new(Code::NotFound, format!("there is no sample `{name}`")).hint(hint)
+    })
+}
+
+fn parse(name: &str, text: &str) -> Option<Sample> {
+    let (provider, event) = name.split_once('/')?;
+    let written: Value = serde_json::from_str(text).ok()?;
+    let headers = written["headers"].as_object()?.iter();
+    let headers = headers.map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let (provider, event) = (provider.to_owned(), event.to_owned());
+    Some(Sample { provider, event, headers: headers.collect::<Option<_>>()?, body: written["body"].clone() })
+}
+
+impl Sample {
+    /// Sets a value in the body: `issue.title=x`, `/issue/labels/0/name=bug`. What is valid JSON is taken as that.
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let usage = || Error::new(Code::Usage, format!("`{assignment}` is no `path=value`"));
+        let (path, value) = assignment.split_once('=').filter(|(path, _)| !path.is_empty()).ok_or_else(usage)?;
+        let pointer = if path.starts_with('/') { path.to_owned() } else { format!("/{}", path.replace('.', "/")) };
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        Pointer::parse(&pointer).map_err(|_| usage())?.put(&mut self.body, value);
+        Ok(())
+    }
+}
+
+/// The request that the sender would make: the sample with its id, its time and the signatures of every scheme that
+/// is configured. `id` is a fresh one. `SH0408` when there is nothing to sign with.
+pub fn sign(
+    definition: &Definition,
+    secrets: &SecretSet,
+    sample: &Sample,
+    url: &str,
+    id: &str,
+    now: Timestamp,
+) -> Result<Incoming> {
+    let mut headers: Headers = sample.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    name_delivery(definition, &mut headers, id);
+    let body = sample.body.to_string();
+    let mut incoming = Incoming::new("POST", url, headers, body);
+    let verify = &definition.document().verify;
+    let mut signed = 0;
+    for scheme in &verify.schemes {
+        if signed > 0 && verify.policy != Policy::AllConfigured {
+            break;
+        }
+        signed += usize::from(sign_by(scheme, secrets, &mut incoming, now).is_some());
+    }
+    if signed == 0 {
+        let slots: Vec<&str> = definition.primary_slot().into_iter().collect();
+        return Err(Error::new(Code::SecretMissing, format!("`{}` has no secret to sign with", definition.name()))
+            .hint(format!("set the secret `{}`", slots.join("`, `"))));
+    }
+    Ok(incoming)
+}
+
+/// Gives the delivery its id in every header that may carry it.
+fn name_delivery(definition: &Definition, headers: &mut Headers, id: &str) {
+    for template in &definition.document().delivery.id {
+        if let Some(hole) = template.only_hole()
+            && let Selector::Header(name) = &hole.selector
+            && !headers.contains(name)
+        {
+            headers.set(name, id);
+        }
+    }
+}
+
+fn sign_by(scheme: &Scheme, secrets: &SecretSet, incoming: &mut Incoming, now: Timestamp) -> Option<()> {
+    match scheme {
+        Scheme::Hmac(it) => {
+            let key = usable_keys(&it.key, secrets).into_iter().next()?;
+            sign_hashed(it, incoming, now, |signed| mac(it.hash, &key, signed), None)
+        }
+        Scheme::Digest(it) => {
+            let key = usable_keys(&it.key, secrets).into_iter().next()?;
+            sign_hashed(it, incoming, now, |signed| Some(digest(it.hash, signed)), Some(&key))
+        }
+        Scheme::Token(it) => {
+            let key = usable_keys(&it.key, secrets).into_iter().next()?;
+            show_token(&it.token, std::str::from_utf8(&key).ok()?, incoming)
+        }
+        Scheme::Basic(it) => {
+            let part = |slot: &str| Some(secrets.first(slot)?.expose());
+            let credentials = [part(&it.user)?, b":", part(&it.pass)?].concat();
+            let text = encode_bytes(super::schema::verify::Encoding::Base64, &credentials);
+            incoming.headers.set("Authorization", format!("Basic {text}"));
+            Some(())
+        }
+        // These need a private key, which a receiver does not have.
+        Scheme::Ed25519(_) | Scheme::Jwt(_) => None,
+    }
+}
+
+fn sign_hashed(
+    scheme: &Hashed,
+    incoming: &mut Incoming,
+    now: Timestamp,
+    compute: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    key: Option<&[u8]>,
+) -> Option<()> {
+    let Selector::Header(header) = &scheme.signature.from else { return None };
+    let mut fields: Vec<(String, String)> = Vec::new();
+    let mut at = String::new();
+    if let Some(time) = &scheme.timestamp {
+        at = match time.unit {
+            TimeUnit::Seconds => now.as_second().to_string(),
+            TimeUnit::Milliseconds => now.as_millisecond().to_string(),
+        };
+        for place in time.from.as_slice() {
+            match place {
+                Selector::Header(name) => incoming.headers.set(name, at.clone()),
+                Selector::Signature(name) => fields.push((name.clone(), at.clone())),
+                Selector::Body(pointer) => set_body_time(incoming, pointer, &at)?,
+                _ => return None,
+            }
+        }
+    }
+    let signed = scheme.signed.bytes(&View { incoming: Some(incoming), signature: &fields, key, ..View::default() })?;
+    let shown = if fields.is_empty() { "" } else { &at };
+    let value = write_signature(&scheme.signature, &compute(&signed)?, shown);
+    incoming.headers.set(header, value);
+    Some(())
+}
+
+fn set_body_time(incoming: &mut Incoming, pointer: &Pointer, at: &str) -> Option<()> {
+    let mut body: Value = serde_json::from_slice(&incoming.body).unwrap_or_else(|_| Value::Object(Map::new()));
+    pointer.put(&mut body, Value::from(at.parse::<i64>().ok()?));
+    incoming.body = body.to_string().into();
+    Some(())
+}
+
+fn show_token(field: &TokenField, token: &str, incoming: &mut Incoming) -> Option<()> {
+    match &field.from {
+        Selector::Header(name) => {
+            incoming.headers.set(name, format!("{}{token}", field.strip_prefix.as_deref().unwrap_or_default()));
+            Some(())
+        }
+        Selector::Query(name) => {
+            let mut url = url::Url::parse(&incoming.url).ok()?;
+            url.query_pairs_mut().append_pair(name, token);
+            let headers = std::mem::take(&mut incoming.headers);
+            *incoming = Incoming::new(&incoming.method, url.as_str(), headers, std::mem::take(&mut incoming.body));
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::provider::{FetchedKeys, Settings, Verdict, catalog, decode, extract, verify};
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+
+    #[test]
+    fn every_sample_verifies_and_tells_its_event() {
+        let catalogue = catalog::builtin().unwrap();
+        let now: Timestamp = NOW.parse().unwrap();
+        assert_eq!(all().len(), FILES.len());
+        for sample in &all() {
+            let definition = catalogue.get(&sample.provider).unwrap();
+            let slot = definition.primary_slot().unwrap();
+            let secrets = SecretSet::new().with(slot, "whsec_c2FtcGxlLXNlY3JldC1vZi0yNC1ieXRlcw==");
+            let url = format!("https://hooks.example.com/webhooks/{}", sample.provider);
+            let incoming = sign(definition, &secrets, sample, &url, "id-1", now).unwrap();
+            let verdict = verify(definition, &incoming, &secrets, &Settings::default(), &FetchedKeys::new(), now);
+            let Verdict::Verified(proof) = verdict else { panic!("{}: {verdict:?}", sample.event) };
+            let payload = decode(definition, &incoming).unwrap();
+            let items = extract(definition, &incoming, &payload, &Settings::default(), Some(&proof)).unwrap();
+            assert_eq!(items[0].event.name, sample.event);
+            assert_eq!(items[0].event.delivery_id.as_deref(), Some("id-1"));
+        }
+    }
+
+    #[test]
+    fn values_can_be_overridden() {
+        let mut sample = find("github.issue_comment.created").unwrap();
+        sample.set("comment.body=@agent plan").unwrap();
+        sample.set("/issue/labels/0/name=feature").unwrap();
+        sample.set("issue.number=12").unwrap();
+        assert_eq!(sample.body["comment"]["body"], "@agent plan");
+        assert_eq!(sample.body["issue"]["labels"][0]["name"], "feature");
+        assert_eq!(sample.body["issue"]["number"], 12);
+        assert!(sample.set("nothing").is_err());
+        assert_eq!(
+            find("github.issue_coment.created").unwrap_err().hint_text(),
+            Some("did you mean `github.issue_comment.created`?")
+        );
+    }
+
+    #[test]
+    fn without_a_secret_nothing_is_signed() {
+        let catalogue = catalog::builtin().unwrap();
+        let sample = find("github.ping").unwrap();
+        let outcome = sign(
+            catalogue.get("github").unwrap(),
+            &SecretSet::new(),
+            &sample,
+            "https://h.example/",
+            "1",
+            NOW.parse().unwrap(),
+        );
+        assert_eq!(outcome.unwrap_err().code(), Code::SecretMissing);
+    }
+}
