@@ -21,7 +21,6 @@ use super::templates::Templates;
 use crate::error::{Code, Error, Result};
 use crate::ledger::rows::{DecidedItem, DedupeKey, Delivery, OutboxItem, OutboxState, Outcome, Purpose, RawRequest};
 use crate::ledger::{Accept, Accepted, Ledger, NewTask};
-use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved};
 use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, Response, Settings};
@@ -191,17 +190,16 @@ impl Intake {
         }
         let (intake, arrived) = (Arc::clone(self), Arc::clone(arrived));
         let thinking = tokio::task::spawn_blocking(move || intake.think_now(&arrived));
-        thinking.await.unwrap_or_else(|error| {
-            Err(Error::new(Code::Bug, "skillhook itself has a fault").detail(error).into())
-        })
+        thinking
+            .await
+            .unwrap_or_else(|error| Err(Error::new(Code::Bug, "skillhook itself has a fault").detail(error).into()))
     }
 
     fn think_now(&self, arrived: &Arrived) -> Result<Thought, Refused> {
         let Arrived { routes, route, incoming, secrets, now } = arrived;
         let (settings, keys) = (self.settings(&route.spec.provider), FetchedKeys::default());
         let unsigned_allowed = self.options.unsigned_allowed;
-        let grounds =
-            Grounds { route, incoming, secrets, settings, keys: &keys, unsigned_allowed, now: *now };
+        let grounds = Grounds { route, incoming, secrets, settings, keys: &keys, unsigned_allowed, now: *now };
         let verified = match intake::assess(grounds).map_err(|unbelieved| refusal(route, unbelieved))? {
             Assessment::Handshake(handshake) => return Ok(Thought::Handshake(handshake)),
             Assessment::Delivery(verified) => verified,
@@ -237,7 +235,8 @@ impl Intake {
         plans: Vec<Plan>,
         scheme: Option<String>,
     ) -> Result<Vec<Written>> {
-        let copies = arrived.incoming.body.len().saturating_mul(plans.len()) <= BATCH_COPIES_BYTES_MAX || plans.len() == 1;
+        let copies =
+            arrived.incoming.body.len().saturating_mul(plans.len()) <= BATCH_COPIES_BYTES_MAX || plans.len() == 1;
         let peer = head.arrival.peer.host();
         let writes = plans.into_iter().map(|plan| {
             let body = if copies { arrived.incoming.body.clone() } else { plan.part.clone() };

@@ -87,7 +87,9 @@ impl Receiver {
         match tokio::time::timeout(self.limits.answer_deadline, receiving).await {
             Ok(answer) => answer,
             // It may still be written: then the sender's next try is a duplicate.
-            Err(_) => self.refuse(Some(&route), head, Error::new(Code::NotReady, "the delivery could not be kept in time")),
+            Err(_) => {
+                self.refuse(Some(&route), head, Error::new(Code::NotReady, "the delivery could not be kept in time"))
+            }
         }
     }
 

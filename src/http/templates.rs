@@ -38,7 +38,8 @@ impl Templates {
         let compiled = Template::compile(&name, &command.template, route.spec.strict_templates);
         let template = Arc::new(compiled.map_err(|faults| {
             let first = faults.first().map(|fault| fault.message.clone()).unwrap_or_default();
-            Error::new(Code::TemplateRender, format!("the template of `{}` does not compile", command.name)).detail(first)
+            Error::new(Code::TemplateRender, format!("the template of `{}` does not compile", command.name))
+                .detail(first)
         })?);
         self.kept().insert(key, Arc::clone(&template));
         Ok(template)

@@ -60,7 +60,8 @@ pub fn admin() -> Vec<Case> {
             cases.push(case(&format!("api.noauth.{method}{prefix}{path}"), Class::Rej, request));
         }
     }
-    let tokens = [("Bearer", "Bearer"), ("Bearer x", "Bearer x"), ("Bearer aa", &*format!("Bearer {}", "a".repeat(8000)))];
+    let tokens =
+        [("Bearer", "Bearer"), ("Bearer x", "Bearer x"), ("Bearer aa", &*format!("Bearer {}", "a".repeat(8000)))];
     for (name, token) in tokens {
         let request = Request::get("/api/tasks").with("Authorization", token).bytes();
         cases.push(case(&format!("api.badtoken.{name}.{}", token.len()), Class::Rej, request));

@@ -27,14 +27,8 @@ pub fn injections() -> Vec<Case> {
         ("percent", "%s%n%x %2e%2e%2f"),
         ("self-mention", "@agent @agent @agent analyze analyze"),
     ];
-    let bare: &[(&str, &str)] = &[
-        ("flag", "--help"),
-        ("flag-eq", "--model=opus"),
-        ("short", "-v"),
-        ("dash", "-"),
-        ("at", "@"),
-        ("slash", "/"),
-    ];
+    let bare: &[(&str, &str)] =
+        &[("flag", "--help"), ("flag-eq", "--model=opus"), ("short", "-v"), ("dash", "-"), ("at", "@"), ("slash", "/")];
     let send = |name: String, text: String| case(&name, Class::Any, Request::comment(&text).bytes());
     let behind = texts.iter().map(|(name, text)| send(format!("inject.{name}"), format!("@agent analyze {text}")));
     let first = texts.iter().map(|(name, text)| send(format!("inject.first.{name}"), format!("{text} @agent analyze")));
