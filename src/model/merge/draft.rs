@@ -7,7 +7,8 @@ use crate::error::Code;
 use crate::model::check::COMMANDS_MAX;
 use crate::model::digest::Digest;
 use crate::model::ids::{AgentName, CommandName, ProviderName, SkillName, WebhookId};
-use crate::model::provider::{Definition, SlotUse};
+use crate::model::provider::Definition;
+use crate::model::provider::schema::SlotUse;
 use crate::model::spec::{
     AckMode, Allow, CommandSpec, MatchMode, RETRIES_DEFAULT, RateLimit, ReplyMode, SecretRef, SkillConfig,
     TIMEOUT_SECONDS_DEFAULT, WebhookSpec,
