@@ -91,14 +91,14 @@ pub struct FilledCall {
     pub method: String,
     pub url: String,
     pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub body: Option<Vec<u8>>,
 }
 
 /// The address and the headers may hold credentials.
 impl fmt::Debug for FilledCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        let body = self.body.len();
+        let body = self.body.as_ref().map(Vec::len);
         f.debug_struct("FilledCall")
             .field("method", &self.method)
             .field("headers", &names)
@@ -123,21 +123,21 @@ impl PreparedCall {
             headers.push((name.clone(), value));
         }
         let (body, content_type) = match &self.body {
-            PreparedBody::None => (Vec::new(), None),
+            PreparedBody::None => (None, None),
             PreparedBody::Json { value, holes } => {
                 let mut value = value.clone();
                 for hole in holes {
                     let filled = hole_value(&hole.pieces, &view)?;
                     Pointer::parse(&hole.at).map_err(broken)?.put(&mut value, filled);
                 }
-                (value.to_string().into_bytes(), Some("application/json"))
+                (Some(value.to_string().into_bytes()), Some("application/json"))
             }
             PreparedBody::Form(fields) => {
                 let mut form = url::form_urlencoded::Serializer::new(String::new());
                 for (name, pieces) in fields {
                     form.append_pair(name, &join(pieces, &view)?);
                 }
-                (form.finish().into_bytes(), Some("application/x-www-form-urlencoded"))
+                (Some(form.finish().into_bytes()), Some("application/x-www-form-urlencoded"))
             }
         };
         if let Some(content_type) = content_type
@@ -308,7 +308,7 @@ mod tests {
         let secrets = SecretSet::new().with("t", "s3cret");
         let stored: PreparedCall = serde_json::from_value(serde_json::to_value(&call).unwrap()).unwrap();
         let filled = stored.fill(&context, &secrets).unwrap();
-        let body: Value = serde_json::from_slice(&filled.body).unwrap();
+        let body: Value = serde_json::from_slice(filled.body.as_deref().unwrap()).unwrap();
         assert_eq!(body, json!({"body": "{secret:t} \"quoted\"", "kind": "{ctx:reply}"}));
         assert_eq!(filled.headers[0].1, "Bearer s3cret");
         assert!(!format!("{filled:?}").contains("s3cret"));
