@@ -5,4 +5,6 @@
 pub mod error;
 pub mod ledger;
 pub mod model;
+pub mod repo;
 pub mod seam;
+pub mod workspace;

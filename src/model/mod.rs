@@ -8,5 +8,6 @@ pub mod event;
 pub mod ids;
 pub mod matching;
 pub mod provider;
+pub mod revision;
 pub mod spec;
 pub mod task;
