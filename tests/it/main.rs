@@ -10,7 +10,6 @@
 )]
 
 mod agent_run;
-mod cli;
 mod crash;
 mod files;
 mod gateway;
