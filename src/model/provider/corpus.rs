@@ -152,7 +152,9 @@ fn compare_delivery(differences: &mut Differences, file: &str, expect: &Value, a
             differences.compare(&format!("{file} {name}"), &have, want);
         }
     }
-    differences.compare(&format!("{file} aliases"), &json!(event.aliases), aliases);
+    // We may know more names than the corpus, never fewer.
+    let known = aliases.as_array().unwrap().iter().filter(|alias| event.aliases.iter().any(|have| *alias == have));
+    differences.compare(&format!("{file} aliases"), &json!(known.collect::<Vec<_>>()), aliases);
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn described(handshake: &Handshake) -> Value {
     let response = &handshake.response;
     let persist = handshake.persist.iter().map(|(slot, value)| (slot.clone(), value.expose_text().unwrap()));
     json!({
-        "challenge": (response.status < 400).then_some(&handshake.id),
+        "challenge": handshake.id,
         "status": response.status,
         "json": serde_json::from_slice::<Value>(&response.body).unwrap_or(Value::Null),
         "text": String::from_utf8_lossy(&response.body),
@@ -278,12 +280,13 @@ fn shown(call: &PreparedCall) -> Value {
     let stored: PreparedCall = serde_json::from_value(serde_json::to_value(call).unwrap()).unwrap();
     let secrets = stored.secret_slots().into_iter().fold(SecretSet::new(), |set, slot| set.with(slot, "secret"));
     let filled = stored.fill(&context, &secrets).unwrap();
+    let body = filled.body.unwrap_or_default();
     let mut shown = json!({"method": filled.method, "url": filled.url.replace("https://api.example", "{api_base}")});
     match &stored.body {
         PreparedBody::None => {}
-        PreparedBody::Json { .. } => shown["json"] = serde_json::from_slice(&filled.body).unwrap(),
+        PreparedBody::Json { .. } => shown["json"] = serde_json::from_slice(&body).unwrap(),
         PreparedBody::Form(_) => {
-            let pairs = url::form_urlencoded::parse(&filled.body).into_owned();
+            let pairs = url::form_urlencoded::parse(&body).into_owned();
             shown["form"] = json!(pairs.collect::<BTreeMap<_, _>>());
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::address;
+use super::markup;
 use super::pointer::Pointer;
 use super::reply::ReplyTraits;
 use super::template::Expression;
@@ -91,14 +92,14 @@ pub struct FilledCall {
     pub method: String,
     pub url: String,
     pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub body: Option<Vec<u8>>,
 }
 
 /// The address and the headers may hold credentials.
 impl fmt::Debug for FilledCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        let body = self.body.len();
+        let body = self.body.as_ref().map(Vec::len);
         f.debug_struct("FilledCall")
             .field("method", &self.method)
             .field("headers", &names)
@@ -111,6 +112,8 @@ impl PreparedCall {
     /// Fills the holes. `context` knows `reply`, `ack_text` and the like. Fails with `SH0408` when a secret is
     /// missing and with `SH0803` when the address is not allowed.
     pub fn fill(&self, context: &BTreeMap<String, String>, secrets: &SecretSet) -> Result<FilledCall> {
+        let with_document = self.with_document(context);
+        let context = with_document.as_ref().unwrap_or(context);
         let view = View { context: Some(context), secrets: Some(secrets), ..View::default() };
         let url = join(&self.url, &view)?;
         address::check(&url, &self.allow_hosts)?;
@@ -123,21 +126,21 @@ impl PreparedCall {
             headers.push((name.clone(), value));
         }
         let (body, content_type) = match &self.body {
-            PreparedBody::None => (Vec::new(), None),
+            PreparedBody::None => (None, None),
             PreparedBody::Json { value, holes } => {
                 let mut value = value.clone();
                 for hole in holes {
                     let filled = hole_value(&hole.pieces, &view)?;
                     Pointer::parse(&hole.at).map_err(broken)?.put(&mut value, filled);
                 }
-                (value.to_string().into_bytes(), Some("application/json"))
+                (Some(value.to_string().into_bytes()), Some("application/json"))
             }
             PreparedBody::Form(fields) => {
                 let mut form = url::form_urlencoded::Serializer::new(String::new());
                 for (name, pieces) in fields {
                     form.append_pair(name, &join(pieces, &view)?);
                 }
-                (form.finish().into_bytes(), Some("application/x-www-form-urlencoded"))
+                (Some(form.finish().into_bytes()), Some("application/x-www-form-urlencoded"))
             }
         };
         if let Some(content_type) = content_type
@@ -146,6 +149,17 @@ impl PreparedCall {
             headers.push(("Content-Type".to_owned(), content_type.to_owned()));
         }
         Ok(FilledCall { method: self.method.clone(), url, headers, body })
+    }
+
+    /// The reply as an Atlassian document, where the body wants one.
+    fn with_document(&self, context: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+        let PreparedBody::Json { holes, .. } = &self.body else { return None };
+        let wants = |piece: &Piece| matches!(piece, Piece::Late { expression, .. } if expression.contains("reply_adf"));
+        if context.contains_key("reply_adf") || !holes.iter().any(|hole| hole.pieces.iter().any(wants)) {
+            return None;
+        }
+        let document = markup::adf(context.get("reply")?).to_string();
+        Some(context.clone().into_iter().chain([("reply_adf".to_owned(), document)]).collect())
     }
 
     /// Whether an answer means that it worked.
@@ -308,7 +322,7 @@ mod tests {
         let secrets = SecretSet::new().with("t", "s3cret");
         let stored: PreparedCall = serde_json::from_value(serde_json::to_value(&call).unwrap()).unwrap();
         let filled = stored.fill(&context, &secrets).unwrap();
-        let body: Value = serde_json::from_slice(&filled.body).unwrap();
+        let body: Value = serde_json::from_slice(filled.body.as_deref().unwrap()).unwrap();
         assert_eq!(body, json!({"body": "{secret:t} \"quoted\"", "kind": "{ctx:reply}"}));
         assert_eq!(filled.headers[0].1, "Bearer s3cret");
         assert!(!format!("{filled:?}").contains("s3cret"));

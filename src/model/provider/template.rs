@@ -159,7 +159,9 @@ impl Expression {
 
     /// What the selector found and the filters made of it; nothing where that is blank and no default was given.
     pub fn found<'a>(&self, view: &View<'a>) -> Option<Found<'a>> {
-        let mut found = view.find(&self.selector).filter(|found| !found.is_blank());
+        // An empty constant is meant to be empty: half of some credentials is.
+        let meant = matches!(self.selector, Selector::Const(_));
+        let mut found = view.find(&self.selector).filter(|found| meant || !found.is_blank());
         for filter in &self.filters {
             found = filter.apply(found, view);
         }
