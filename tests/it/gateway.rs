@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use skillhook::http::receiver;
 use skillhook::http::serve::{Limits, Server as Serving};
 use skillhook::ledger::{self, Ledger};
 use skillhook::model::digest::Digest;
-use skillhook::model::provider::catalog;
+use skillhook::model::provider::{Catalogue, catalog};
 use skillhook::model::routes::{Route, Routes};
 use skillhook::model::secret::SecretSet;
 use skillhook::seam::Clock;
@@ -29,6 +29,12 @@ use crate::wire::{Answer, exchange};
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The catalogue, read once: that takes a while in a debug build.
+pub fn catalogue() -> &'static Catalogue {
+    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+    CATALOGUE.get_or_init(|| catalog::builtin().unwrap())
+}
+
 /// A webhook of a test.
 pub struct Webhook {
     pub spec: Value,
@@ -38,8 +44,7 @@ pub struct Webhook {
 impl Webhook {
     /// The built-in webhook of a provider with the text commands `analyze` and `review`.
     pub fn of(provider: &str, secrets: SecretSet) -> Self {
-        let catalogue = catalog::builtin().unwrap();
-        let definition = catalogue.get(provider).unwrap();
+        let definition = catalogue().get(provider).unwrap();
         let spec = json!({
             "id": provider, "provider": provider, "endpoint": format!("/webhooks/{provider}"), "builtin": true,
             "name": provider, "description": "", "enabled": true, "target_agent": "brain",
@@ -70,8 +75,7 @@ impl Webhook {
     }
 
     fn route(&self) -> Arc<Route> {
-        let catalogue = catalog::builtin().unwrap();
-        let definition = catalogue.get(self.spec["provider"].as_str().unwrap()).unwrap();
+        let definition = catalogue().get(self.spec["provider"].as_str().unwrap()).unwrap();
         Arc::new(Route::new(serde_json::from_value(self.spec.clone()).unwrap(), 1, Arc::clone(definition)).unwrap())
     }
 }
