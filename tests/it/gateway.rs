@@ -119,7 +119,6 @@ pub struct Gateway {
     pub receiver: SocketAddr,
     pub admin: SocketAddr,
     pub routes: CurrentRoutes,
-    pub metrics: Metrics,
     pub clock: Clock,
     /// Passes that were asked for.
     pub passes: Option<Receiver<PassRequest>>,
@@ -134,7 +133,7 @@ impl Gateway {
         let (drain, metrics, routes) = (CancellationToken::new(), Metrics::new(), CurrentRoutes::default());
         let (clock, (reconcile, passes)) = (setup.clock.clone(), Reconcile::channel());
         let (addresses, known) = sync_channel(1);
-        let parts = Parts { setup, routes: routes.clone(), metrics: metrics.clone(), reconcile, addresses };
+        let parts = Parts { setup, routes: routes.clone(), metrics, reconcile, addresses };
         let (path, until) = (directory.path().join("ledger.redb"), drain.clone());
         let running = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -147,7 +146,7 @@ impl Gateway {
         });
         let (receiver, admin) = known.recv_timeout(PATIENCE).unwrap();
         let (passes, running) = (Some(passes), Some(running));
-        Self { receiver, admin, routes, metrics, clock, passes, directory, drain, running }
+        Self { receiver, admin, routes, clock, passes, directory, drain, running }
     }
 
     /// What the admin API answers.
