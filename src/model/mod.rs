@@ -22,3 +22,4 @@ pub mod secret;
 pub mod spec;
 pub mod task;
 pub mod template;
+pub mod untrusted;
