@@ -77,9 +77,7 @@ impl Contents {
     /// Forgets what a recorded revision holds.
     pub fn recorded(&self, revision: &Revision) {
         let mut contents = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        contents.retain(|path, bytes| {
-            revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes))
-        });
+        contents.retain(|path, bytes| revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes)));
     }
 }
 
@@ -234,7 +232,8 @@ impl Reconciler {
             problems: snapshot.problems,
             prune_held: judgement.prune_held,
         };
-        let again = judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
+        let again =
+            judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
         let published = Published {
             report: Arc::new(report),
             state,
