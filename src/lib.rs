@@ -10,11 +10,17 @@ pub mod model;
 pub mod config;
 pub mod index;
 pub mod ledger;
+pub mod repo;
 pub mod secrets;
 pub mod telemetry;
 
 pub mod reconcile;
+pub mod respond;
+pub mod workspace;
 
 pub mod http;
+pub mod worker;
 
+pub mod app;
 pub mod cli;
+pub mod demo;

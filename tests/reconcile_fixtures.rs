@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use skillhook::index::State;
+use skillhook::ledger::Ledger;
 use skillhook::model::digest::Digest;
 use skillhook::model::plan::Action;
 use skillhook::reconcile::activator::{Activation, Scope};
@@ -19,7 +20,14 @@ struct Bench {
     dir: TempDir,
     clock: Clock,
     reconciler: Option<Reconciler>,
+    ledger: Option<Ledger>,
     passes: u64,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl Bench {
@@ -28,7 +36,7 @@ impl Bench {
         std::fs::create_dir_all(dir.path().join("root/.claude/skills")).unwrap();
         std::fs::create_dir_all(dir.path().join("data")).unwrap();
         let clock = Clock::manual(Timestamp::now());
-        let mut bench = Self { dir, clock, reconciler: None, passes: 0 };
+        let mut bench = Self { dir, clock, reconciler: None, ledger: None, passes: 0 };
         bench.open();
         bench
     }
@@ -39,14 +47,23 @@ impl Bench {
 
     /// As after a restart: nothing is remembered but what is on disk.
     fn open(&mut self) {
-        self.reconciler = None;
+        self.close();
         let data = self.dir.path().join("data");
         let parts = Parts::for_directory(&self.root(), &data, self.clock.clone()).unwrap();
+        self.ledger = Some(parts.ledger.clone());
         self.reconciler = Some(Reconciler::new(parts).unwrap().0);
     }
 
-    fn forget_index(&mut self) {
+    fn close(&mut self) {
         self.reconciler = None;
+        if let Some(ledger) = self.ledger.take() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(ledger.close());
+        }
+    }
+
+    fn forget_index(&mut self) {
+        self.close();
         std::fs::remove_file(self.dir.path().join("data/index.redb")).unwrap();
         self.open();
     }

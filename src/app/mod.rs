@@ -98,7 +98,7 @@ pub async fn start(config: Config) -> Result<Service> {
     prepare_data(&config)?;
 
     let (index, found) = Index::open(&config.data, INDEX_CACHE_BYTES)?;
-    let ledger = Ledger::open(&config.data, ledger_options(&config))?;
+    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(&config))?;
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
     let judge = Judge::new(rules(&config))?;

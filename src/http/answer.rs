@@ -87,6 +87,12 @@ impl Answer {
         self.header(header::RETRY_AFTER, &seconds.max(1).to_string())
     }
 
+    /// The same with another status.
+    #[must_use]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     pub fn status(&self) -> StatusCode {
         self.status
     }

@@ -120,6 +120,9 @@ pub enum Finish {
     },
 }
 
+/// The name of the ledger in the data directory.
+pub const FILE: &str = "ledger.redb";
+
 /// Limits under which the next task is chosen.
 #[derive(Clone, Debug)]
 pub struct LeaseRequest {

@@ -3,7 +3,7 @@
 //! Invariants: a broken file never prunes; absence prunes only when it has lasted, when the look was complete, and
 //! when not too much would go at once; one skill's fault never takes another skill down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,8 +13,8 @@ use super::ids::{AgentName, SkillName, WebhookId};
 use super::merge::{self, Layer};
 use super::plan::Desired;
 use super::provider::Catalogue;
-use super::snapshot::{AgentSnapshot, Judged, SkillSnapshot, Snapshot, agent_path, skill_path};
 use super::spec::{SkillConfig, WebhookSpec};
+use super::snapshot::{AgentSnapshot, Judged, SkillSnapshot, Snapshot, agent_path, skill_path};
 use crate::error::Code;
 
 /// How long a file must have been away before its absence means deletion.
@@ -65,9 +65,12 @@ pub fn judge(
     for (name, found) in &snapshot.skills {
         skills.insert(name.clone(), skill_entry(name, found, observed, embedded));
     }
-    for (name, entry) in
-        observed.skills.iter().filter(|(name, entry)| !entry.embedded && !snapshot.skills.contains_key(*name))
-    {
+    let claimed = claimed_ids(&skills);
+    for (name, entry) in observed.skills.iter().filter(|(name, entry)| !entry.embedded && !snapshot.skills.contains_key(*name)) {
+        if entry.own_id().is_some_and(|id| claimed.contains(id)) {
+            // The file moved to another directory: its webhook lives on there.
+            continue;
+        }
         if let Some(diagnostic) = absence.why_not_gone(&skill_path(name.as_str()), entry.facts.is_some()) {
             skills.insert(name.clone(), held_skill(entry, vec![diagnostic]));
         }
@@ -77,23 +80,14 @@ pub fn judge(
         agents.insert(name.clone(), agent_entry(name, found, observed, embedded));
     }
     let named = named_agents(&skills);
-    for (name, entry) in
-        observed.agents.iter().filter(|(name, entry)| !entry.embedded && !snapshot.agents.contains_key(*name))
-    {
+    for (name, entry) in observed.agents.iter().filter(|(name, entry)| !entry.embedded && !snapshot.agents.contains_key(*name)) {
         let path = agent_path(name.as_str());
         let away = absence.why_not_gone(&path, entry.facts.is_some());
         let needed = named.get(name.as_str()).filter(|_| !embedded.agents.contains_key(name)).map(|skill| {
-            Diagnostic::warning(
-                &path,
-                Code::ReferenceMissing,
-                format!(
-                    "the agent's file is gone, but `{}` names it: its last version stays in force",
-                    skill_path(skill)
-                ),
-            )
-            .hint("restore the file, or name another `target_agent`")
+            Diagnostic::warning(&path, Code::ReferenceMissing, format!("the agent's file is gone, but `{}` names it: its last version stays in force", skill_path(skill)))
+                .hint("restore the file, or name another `target_agent`")
         });
-        if let Some(diagnostic) = away.or(needed) {
+        if let Some(diagnostic) = needed.or(away) {
             agents.insert(name.clone(), held_agent(entry, vec![diagnostic]));
         }
     }
@@ -104,6 +98,11 @@ pub fn judge(
         look_again: absence.look_again,
         prune_held: absence.held_by_guard,
     }
+}
+
+/// The ids that files which are there give to their webhooks.
+fn claimed_ids(skills: &BTreeMap<SkillName, SkillEntry>) -> BTreeSet<WebhookId> {
+    skills.values().filter_map(SkillEntry::own_id).cloned().collect()
 }
 
 fn skill_entry(name: &SkillName, found: &SkillSnapshot, observed: &Observed, embedded: &Embedded) -> SkillEntry {
@@ -120,22 +119,11 @@ fn skill_entry(name: &SkillName, found: &SkillSnapshot, observed: &Observed, emb
 }
 
 /// The last good version, else the embedded one, else nothing.
-fn fall_back_skill(
-    name: &SkillName,
-    diagnostics: Vec<Diagnostic>,
-    observed: &Observed,
-    embedded: &Embedded,
-) -> SkillEntry {
+fn fall_back_skill(name: &SkillName, diagnostics: Vec<Diagnostic>, observed: &Observed, embedded: &Embedded) -> SkillEntry {
     let good = observed.skills.get(name).filter(|entry| entry.facts.is_some()).or_else(|| embedded.skills.get(name));
     match good {
         Some(good) => held_skill(good, diagnostics),
-        None => SkillEntry {
-            standing: Standing::Rejected,
-            embedded: false,
-            facts: None,
-            files: BTreeMap::new(),
-            diagnostics,
-        },
+        None => SkillEntry { standing: Standing::Rejected, embedded: false, facts: None, files: BTreeMap::new(), diagnostics },
     }
 }
 
@@ -214,16 +202,9 @@ fn settle(
         for (name, diagnostics) in merged.diagnostics {
             let Some(entry) = skills.get_mut(&name) else { continue };
             let last_good = fall_back_skill(&name, diagnostics.clone(), observed, embedded);
-            let rejected =
-                entry.standing != Standing::Current || last_good.facts == entry.facts || round + 1 >= ROUNDS_MAX;
+            let rejected = entry.standing != Standing::Current || last_good.facts == entry.facts || round + 1 >= ROUNDS_MAX;
             *entry = if rejected {
-                SkillEntry {
-                    standing: Standing::Rejected,
-                    embedded: false,
-                    facts: None,
-                    files: BTreeMap::new(),
-                    diagnostics,
-                }
+                SkillEntry { standing: Standing::Rejected, embedded: false, facts: None, files: BTreeMap::new(), diagnostics }
             } else {
                 last_good
             };
@@ -289,17 +270,17 @@ impl<'a> Absence<'a> {
             let message = "the directory could not be read: the last good version stays in force";
             return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));
         }
-        let away = self.circumstances.now.duration_since(since);
-        if away < ABSENCE {
-            self.look_again = Some(ABSENCE - away);
-            let message = "the file is gone: it is pruned if it stays away";
-            return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));
-        }
         if self.guarded {
             self.held_by_guard += 1;
             let message = "the file is gone, and so is too much else: the last good version stays in force";
             let hint = "if the deletion is meant, run `skillhook reconcile --allow-prune`";
             return Some(Diagnostic::warning(path, Code::PruneHeld, message).hint(hint));
+        }
+        let away = self.circumstances.now.duration_since(since);
+        if away < ABSENCE {
+            self.look_again = Some(ABSENCE - away);
+            let message = "the file is gone: it is pruned if it stays away";
+            return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));
         }
         None
     }

@@ -35,6 +35,13 @@ pub struct SkillEntry {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl SkillEntry {
+    /// The id of the webhook of its own that it makes.
+    pub fn own_id(&self) -> Option<&WebhookId> {
+        self.facts.as_ref()?.config.as_ref()?.own_id.as_ref()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentEntry {
     pub standing: Standing,

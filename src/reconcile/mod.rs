@@ -7,5 +7,5 @@ pub mod embedded;
 pub mod judge;
 pub mod look;
 pub mod pass;
-//pub mod record;
+pub mod record;
 pub mod watch;

@@ -77,7 +77,9 @@ impl Contents {
     /// Forgets what a recorded revision holds.
     pub fn recorded(&self, revision: &Revision) {
         let mut contents = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        contents.retain(|path, bytes| revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes)));
+        contents.retain(|path, bytes| {
+            revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes))
+        });
     }
 }
 
@@ -99,7 +101,7 @@ impl Parts {
     /// As [`Index::open`] and [`Ledger::open`].
     pub fn for_directory(root: &Path, data: &Path, clock: Clock) -> Result<Self> {
         let (index, _) = Index::open(data, 16 << 20)?;
-        let ledger = Ledger::open(data, crate::ledger::Options::default())?;
+        let ledger = Ledger::open(&data.join(crate::ledger::FILE), crate::ledger::Options::default())?;
         let judge = Judge::new(crate::model::check::Rules::default())?;
         Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock })
     }
@@ -232,8 +234,7 @@ impl Reconciler {
             problems: snapshot.problems,
             prune_held: judgement.prune_held,
         };
-        let again =
-            judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
+        let again = judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
         let published = Published {
             report: Arc::new(report),
             state,

@@ -21,12 +21,12 @@ use crate::seam::{Clock, fresh_id};
 
 /// Any call.
 pub fn call() -> PreparedCall {
-    PreparedCall {}
+    PreparedCall::to("https://source.example/")
 }
 
 /// Any look-up.
 pub fn lookup() -> PreparedLookup {
-    PreparedLookup {}
+    PreparedLookup { call: call(), take: "/permission".to_owned(), trusted: None, trusted_min: None }
 }
 
 pub fn at(second: i64) -> Timestamp {

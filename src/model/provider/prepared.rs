@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::address;
+use super::markup;
 use super::pointer::Pointer;
 use super::reply::ReplyTraits;
 use super::template::Expression;
@@ -111,6 +112,8 @@ impl PreparedCall {
     /// Fills the holes. `context` knows `reply`, `ack_text` and the like. Fails with `SH0408` when a secret is
     /// missing and with `SH0803` when the address is not allowed.
     pub fn fill(&self, context: &BTreeMap<String, String>, secrets: &SecretSet) -> Result<FilledCall> {
+        let with_document = self.with_document(context);
+        let context = with_document.as_ref().unwrap_or(context);
         let view = View { context: Some(context), secrets: Some(secrets), ..View::default() };
         let url = join(&self.url, &view)?;
         address::check(&url, &self.allow_hosts)?;
@@ -146,6 +149,17 @@ impl PreparedCall {
             headers.push(("Content-Type".to_owned(), content_type.to_owned()));
         }
         Ok(FilledCall { method: self.method.clone(), url, headers, body })
+    }
+
+    /// The reply as an Atlassian document, where the body wants one.
+    fn with_document(&self, context: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+        let PreparedBody::Json { holes, .. } = &self.body else { return None };
+        let wants = |piece: &Piece| matches!(piece, Piece::Late { expression, .. } if expression.contains("reply_adf"));
+        if context.contains_key("reply_adf") || !holes.iter().any(|hole| hole.pieces.iter().any(wants)) {
+            return None;
+        }
+        let document = markup::adf(context.get("reply")?).to_string();
+        Some(context.clone().into_iter().chain([("reply_adf".to_owned(), document)]).collect())
     }
 
     /// Whether an answer means that it worked.

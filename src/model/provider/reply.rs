@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::markup;
 use super::pointer::Pointer;
 use super::prepared::PreparedCall;
 use super::schema::Format;
 use super::schema::calls::{Created, MarkerKind, Overflow, Reply, ReplyRule};
+use super::split;
 use crate::model::ids::TaskId;
 
 /// Everything that a sender needs to know about a text at its destination.
@@ -66,17 +68,31 @@ pub(super) fn traits(reply: &Reply, rule: &ReplyRule, find: Option<PreparedFind>
 }
 
 impl ReplyTraits {
-    /// The messages that a text becomes, each within the limits and with its own marker.
+    /// The messages that a text in Markdown becomes: in the dialect of the place, each within the limits and with its
+    /// own marker. An Atlassian document is made only when the call is filled, so there they stay Markdown.
     pub fn messages(&self, text: &str, task: TaskId) -> Vec<String> {
-        let room = self.marker.room();
-        let limits = self.limits.less(room);
-        let parts = match self.overflow {
-            Overflow::Split => super::split::split(text, limits),
-            Overflow::Truncate => vec![super::split::truncate(text, limits)],
-        };
+        let limits = self.limits.less(self.marker.room());
+        let mut parts = Vec::new();
+        self.render_into(text, limits, limits, &mut parts);
         let count = parts.len();
         let marked = |(n, part): (usize, String)| self.marker.append(&part, task, n, count);
         parts.into_iter().enumerate().map(marked).collect()
+    }
+
+    /// Splits before rendering, so that no mark is torn apart, and again where the rendered text grew too long.
+    fn render_into(&self, text: &str, source: Limits, limits: Limits, parts: &mut Vec<String>) {
+        let pieces = match self.overflow {
+            Overflow::Split => split::split(text, source),
+            Overflow::Truncate => vec![split::truncate(text, source)],
+        };
+        for piece in pieces {
+            let rendered = if self.format == Format::Adf { piece.clone() } else { markup::render(self.format, &piece) };
+            match source.halved() {
+                Some(half) if !split::fits(&rendered, limits) => self.render_into(&piece, half, limits, parts),
+                _ if parts.len() < split::MESSAGES_MAX => parts.push(split::truncate(&rendered, limits)),
+                _ => {}
+            }
+        }
     }
 
     /// What the answer to the call says about what it made.
@@ -137,6 +153,14 @@ impl Limits {
         let less = |limit: usize| limit.saturating_sub(chars).max(1);
         Self { chars: self.chars.map(less), bytes: self.bytes.map(less) }
     }
+
+    /// Half of them, while that still leaves room for words.
+    fn halved(self) -> Option<Self> {
+        let half = |limit: usize| limit / 2;
+        let halved = Self { chars: self.chars.map(half), bytes: self.bytes.map(half) };
+        let least = halved.chars.into_iter().chain(halved.bytes).min()?;
+        (least >= 100).then_some(halved)
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +205,16 @@ mod tests {
         }
         assert_eq!(find.locate(&answer, MarkerKind::HtmlComment, TaskId(Uuid::from_u128(8)), 0), None);
         assert_eq!(find.locate(&answer, MarkerKind::HtmlComment, task, messages.len()), None);
+    }
+
+    #[test]
+    fn text_that_grows_when_rendered_still_fits() {
+        let slack =
+            ReplyTraits { format: Format::Mrkdwn, marker: MarkerKind::None, ..traits(400, 4_000, Overflow::Split) };
+        let messages = slack.messages(&"a < b && c > d. ".repeat(60), TaskId(Uuid::nil()));
+        assert!(messages.len() > 3);
+        assert!(messages.iter().all(|message| message.chars().count() <= 400));
+        assert_eq!(messages.join(" ").matches("&amp;&amp;").count(), 60);
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn shrink(limit: usize, by: usize) -> usize {
     if limit > 4 * by { limit - by } else { limit }
 }
 
-fn fits(text: &str, limits: Limits) -> bool {
+/// Whether a text is within the limits.
+pub fn fits(text: &str, limits: Limits) -> bool {
     // Bytes first: most texts have fewer bytes than they may have characters.
     let chars = limits.chars.is_none_or(|most| text.len() <= most || text.chars().count() <= most);
     chars && limits.bytes.is_none_or(|most| text.len() <= most)
