@@ -167,7 +167,7 @@ fn clipped(text: &str, chars_max: usize) -> String {
 fn mark_of(state: &str) -> Option<char> {
     let style = match state {
         "yes" | "True" | "current" | "ready" | "succeeded" | "accepted" | "sent" | "set" => GOOD,
-        "held" | "checking" | "queued" | "running" | "waiting" | "sending" => CARE,
+        "warning" | "held" | "checking" | "queued" | "running" | "waiting" | "sending" => CARE,
         "no" | "False" | "rejected" | "stalled" | "dead" | "failed" | "refused" | "missing" => BAD,
         _ => return None,
     };
