@@ -34,7 +34,7 @@ pub struct SkillConfig {
     pub requires_signature: Option<bool>,
     /// Sections of a provider definition given inline (`verify`, `event`, `text`, …), as they stand in the file.
     pub definition: Option<serde_json::Value>,
-    /// By slot of the provider definition; the slot `""` is the provider's first verifying slot.
+    /// By slot of the provider definition; the slot `""` is the provider's usual verifying slot.
     pub secrets: BTreeMap<String, Vec<SecretRef>>,
     pub prefixes: Option<Vec<String>>,
     pub default_command: Option<CommandName>,
@@ -67,6 +67,7 @@ pub struct WebhookSpec {
     pub definition: Option<serde_json::Value>,
     /// Of the provider definition in force, with the inline sections applied.
     pub definition_digest: Digest,
+    /// By slot of the provider definition, by its real name. Where no file names any, the provider's usual variable.
     pub secrets: BTreeMap<String, Vec<SecretRef>>,
     pub prefixes: Vec<String>,
     pub default_command: Option<CommandName>,
@@ -206,5 +207,12 @@ impl std::fmt::Display for SecretRef {
             SecretRef::Env(name) => write!(f, "environment variable {name}"),
             SecretRef::File(name) => write!(f, "file {name}"),
         }
+    }
+}
+
+impl SkillConfig {
+    /// The agents that it names.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentName> {
+        self.target_agent.iter().chain(self.commands.iter().filter_map(|command| command.target_agent.as_ref()))
     }
 }

@@ -1,0 +1,75 @@
+//! How the service is: for load balancers, for monitoring, for people.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+
+use super::shown;
+use super::state::{ApiState, Standing};
+use crate::error::{Code, Error, Result};
+use crate::http::answer::Answer;
+use crate::ledger::Depth;
+use crate::telemetry::metrics::{CONTENT_TYPE, Queue, Resources};
+
+pub fn ready(state: &ApiState) -> Result<Answer> {
+    if state.index.current().is_none() {
+        return Err(Error::new(Code::NotReady, "the first pass has not been applied yet"));
+    }
+    Ok(Answer::text(StatusCode::OK, "ready\n"))
+}
+
+/// 200 while deliveries are accepted and kept; what is stalled is shown and does not make the service unhealthy,
+/// since what was last good stays in force.
+pub async fn health(state: &ApiState) -> Result<Answer> {
+    let value = status(state).await?;
+    let healthy = state.index.current().is_some() && state.ledger.healthy();
+    let answer = Answer::json(if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &value);
+    Ok(if healthy { answer } else { answer.retry_after(5) })
+}
+
+pub async fn status(state: &ApiState) -> Result<Value> {
+    let depth = state.ledger.depth().await?;
+    let index = state.index.current();
+    let counted = state.index.resources();
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": state.started_at,
+        "now": state.clock.now(),
+        "ready": index.is_some(),
+        "index": index.as_ref().map(|index| json!({
+            "digest": index.digest,
+            "revision": index.revision,
+            "applied_at": index.applied_at,
+            "webhooks": index.webhooks.len(),
+            "skills": index.skills.len(),
+            "agents": index.agents.len(),
+        })),
+        "resources": { "ready": counted.ready, "reconciling": counted.reconciling, "stalled": counted.stalled },
+        "stalled": index.as_ref().map(|index| index.named(Standing::Stalled)),
+        "ledger": { "healthy": state.ledger.healthy() },
+        "queue": shown(&depth)?,
+    }))
+}
+
+pub async fn metrics(state: &ApiState) -> Result<Answer> {
+    // A ledger in trouble must not hide the other figures.
+    if let Ok(depth) = state.ledger.depth().await {
+        state.metrics.observe_queue(queue(&depth, state.clock.now()));
+    }
+    let Resources { ready, reconciling, stalled } = state.index.resources();
+    state.metrics.observe_resources(Resources { ready, reconciling, stalled });
+    Ok(Answer::of_type(StatusCode::OK, CONTENT_TYPE, state.metrics.encode()?))
+}
+
+fn queue(depth: &Depth, now: jiff::Timestamp) -> Queue {
+    let age = |at: jiff::Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    Queue {
+        checking: depth.checking,
+        queued: depth.queued,
+        running: depth.running,
+        dead: depth.dead,
+        outbox_waiting: depth.outbox_waiting,
+        oldest_queued: depth.oldest_queued_at.map(age),
+    }
+}

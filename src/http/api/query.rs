@@ -1,0 +1,109 @@
+//! The query of a request: known parameters once each, with checked values.
+
+use std::time::Duration;
+
+use super::table::Parameter;
+use crate::error::{Code, Error, Result};
+use crate::model::diagnostic::did_you_mean;
+
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 200;
+/// The longest that an answer is held back.
+pub const WAIT_SECONDS_MAX: u64 = 25;
+
+#[derive(Debug, Default)]
+pub struct Query {
+    values: Vec<(&'static str, String)>,
+}
+
+impl Query {
+    pub fn parse(text: Option<&str>, known: &'static [Parameter]) -> Result<Self> {
+        let mut query = Query::default();
+        for (name, value) in url::form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
+            let Some(parameter) = known.iter().find(|parameter| parameter.name == name) else {
+                return Err(unknown(&name, known));
+            };
+            if query.text(parameter.name).is_some() {
+                return Err(Error::new(Code::Usage, format!("`{}` stands there twice", parameter.name)));
+            }
+            query.values.push((parameter.name, value.into_owned()));
+        }
+        Ok(query)
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of `name`, parsed; `None` when it does not stand there.
+    pub fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
+        self.text(name).map(parse).transpose().map_err(|message| Error::new(Code::Usage, message))
+    }
+
+    pub fn number(&self, name: &str) -> Result<Option<u64>> {
+        self.parsed(name, |text| {
+            text.parse().map_err(|_| format!("`{}` is no number, as `{name}` must be", text.escape_default()))
+        })
+    }
+
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        let parse = |text: &str| match text {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("`{name}` must be `true` or `false`")),
+        };
+        Ok(self.parsed(name, parse)?.unwrap_or(false))
+    }
+
+    pub fn limit(&self) -> Result<usize> {
+        let limit = self.number("limit")?.map_or(LIMIT_DEFAULT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        if (1..=LIMIT_MAX).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(Error::new(Code::Usage, format!("`limit` must be from 1 to {LIMIT_MAX}")))
+    }
+
+    /// How long to wait for news.
+    pub fn wait(&self) -> Result<Duration> {
+        let seconds = self.number("wait")?.unwrap_or(0);
+        if seconds <= WAIT_SECONDS_MAX {
+            return Ok(Duration::from_secs(seconds));
+        }
+        Err(Error::new(Code::Usage, format!("`wait` must be at most {WAIT_SECONDS_MAX} seconds")))
+    }
+}
+
+fn unknown(name: &str, known: &[Parameter]) -> Error {
+    let error = Error::new(Code::Usage, format!("there is no parameter `{}` here", name.escape_default()));
+    match did_you_mean(name, known.iter().map(|parameter| parameter.name)) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::api::table::Operation;
+
+    fn parse(text: &str) -> Result<Query> {
+        Query::parse(Some(text), Operation::Tasks.parameters())
+    }
+
+    #[test]
+    fn unknown_and_repeated_parameters_are_refused() {
+        assert_eq!(parse("limt=3").unwrap_err().hint_text(), Some("did you mean `limit`?"));
+        assert!(parse("limit=3&limit=4").is_err());
+        assert!(Query::parse(None, &[]).is_ok());
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(parse("").unwrap().limit().unwrap(), 50);
+        assert_eq!(parse("limit=200").unwrap().limit().unwrap(), 200);
+        for bad in ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=99999999999999999999999"] {
+            assert!(parse(bad).unwrap().limit().is_err(), "{bad}");
+        }
+        assert_eq!(parse("webhook=a%2Fb").unwrap().text("webhook"), Some("a/b"));
+    }
+}

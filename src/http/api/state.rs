@@ -1,0 +1,220 @@
+//! What the admin API looks at. [`IndexView`] is its read model of the index, published after each pass;
+//! [`Reconcile`] is how it asks for one. Both are plain values and channels, so that this folder names no index file
+//! and no reconciler.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Code, Error, Result};
+use crate::ledger::Ledger;
+use crate::model::diagnostic::Diagnostic;
+use crate::model::digest::Digest;
+use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
+use crate::model::spec::WebhookSpec;
+use crate::seam::Clock;
+use crate::telemetry::metrics::{Metrics, Resources};
+
+/// Everything that the admin API needs.
+#[derive(Debug)]
+pub struct ApiState {
+    pub ledger: Ledger,
+    pub index: CurrentIndex,
+    pub reconcile: Reconcile,
+    pub metrics: Metrics,
+    pub clock: Clock,
+    pub started_at: Timestamp,
+}
+
+/// The index as people see it.
+#[derive(Clone, Debug)]
+pub struct IndexView {
+    pub digest: Digest,
+    /// The served tree.
+    pub revision: Digest,
+    pub applied_at: Timestamp,
+    /// Ordered by id.
+    pub webhooks: Vec<WebhookView>,
+    pub skills: Vec<SkillView>,
+    pub agents: Vec<AgentView>,
+    pub providers: Vec<ProviderView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct WebhookView {
+    pub spec: WebhookSpec,
+    pub generation: u64,
+    pub conditions: Vec<Condition>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SkillView {
+    pub name: SkillName,
+    pub description: String,
+    /// Relative to the root.
+    pub path: String,
+    /// The webhooks that it defines or extends.
+    pub webhooks: Vec<WebhookId>,
+    pub conditions: Vec<Condition>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct AgentView {
+    pub name: AgentName,
+    pub description: String,
+    pub path: String,
+    pub model: Option<String>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ProviderView {
+    pub name: ProviderName,
+    pub title: String,
+    /// `catalogue`, or the path of the file that defines it.
+    pub source: String,
+    /// Slots for secrets; never a value.
+    pub secret_slots: Vec<String>,
+}
+
+/// One condition of a resource, as `kubectl` users know them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: Standing,
+    pub status: bool,
+    /// In one word, for example `SecretMissing`.
+    pub reason: String,
+    pub message: String,
+    pub observed_generation: u64,
+    pub last_transition: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Standing {
+    Ready,
+    Reconciling,
+    Stalled,
+    Committed,
+    Pushed,
+}
+
+impl IndexView {
+    /// Names of what stands in a condition, for example `webhook/github`.
+    pub fn named(&self, standing: Standing) -> Vec<String> {
+        let webhooks = self.webhooks.iter().filter(|webhook| holds(&webhook.conditions, standing));
+        let skills = self.skills.iter().filter(|skill| holds(&skill.conditions, standing));
+        webhooks
+            .map(|webhook| format!("webhook/{}", webhook.spec.id))
+            .chain(skills.map(|skill| format!("skill/{}", skill.name)))
+            .collect()
+    }
+}
+
+fn holds(conditions: &[Condition], standing: Standing) -> bool {
+    conditions.iter().any(|condition| condition.kind == standing && condition.status)
+}
+
+/// The view in force: one writer publishes, any number of readers look. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentIndex {
+    view: Arc<ArcSwapOption<IndexView>>,
+}
+
+impl CurrentIndex {
+    pub fn publish(&self, view: IndexView) {
+        self.view.store(Some(Arc::new(view)));
+    }
+
+    /// `None` until the first pass has been applied.
+    pub fn current(&self) -> Option<Arc<IndexView>> {
+        self.view.load_full()
+    }
+
+    pub fn resources(&self) -> Resources {
+        let Some(view) = self.current() else { return Resources::default() };
+        let count = |standing| view.named(standing).len();
+        Resources {
+            ready: count(Standing::Ready),
+            reconciling: count(Standing::Reconciling),
+            stalled: count(Standing::Stalled),
+        }
+    }
+}
+
+/// What a pass came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassReport {
+    pub index_digest: Digest,
+    pub revision: Digest,
+    /// One line an action, for example `update webhook/github`.
+    pub actions: Vec<String>,
+    /// Why some of it waits for a person.
+    pub held: Option<String>,
+    /// Diagnostics of files that are not in force.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Asks for a pass over everything, and wants to know what it came to.
+#[derive(Debug)]
+pub struct PassRequest {
+    /// A person says that large deletions are meant.
+    pub allow_prune: bool,
+    pub done: oneshot::Sender<Result<PassReport>>,
+}
+
+/// The asking side; see [`Reconcile::channel`].
+#[derive(Clone, Debug)]
+pub struct Reconcile {
+    requests: mpsc::Sender<PassRequest>,
+}
+
+impl Reconcile {
+    /// Requests that may wait at one time; one pass answers all of them.
+    pub const WAITING_MAX: usize = 64;
+
+    /// The two ends; the reconciler receives at the second one.
+    pub fn channel() -> (Self, mpsc::Receiver<PassRequest>) {
+        let (requests, receiver) = mpsc::channel(Self::WAITING_MAX);
+        (Self { requests }, receiver)
+    }
+
+    pub fn request(&self, allow_prune: bool) -> Result<oneshot::Receiver<Result<PassReport>>> {
+        let (done, report) = oneshot::channel();
+        self.requests.try_send(PassRequest { allow_prune, done }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::new(Code::NotReady, "too many requests wait for a pass"),
+            mpsc::error::TrySendError::Closed(_) => Error::new(Code::NotReady, "the reconciler has stopped"),
+        })?;
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_for_a_pass_are_bounded_and_answered() {
+        let (reconcile, mut receiver) = Reconcile::channel();
+        let report = reconcile.request(false).unwrap();
+        let digest = Digest::of(b"");
+        let done = PassReport {
+            index_digest: digest,
+            revision: digest,
+            actions: Vec::new(),
+            held: None,
+            diagnostics: Vec::new(),
+        };
+        receiver.recv().await.unwrap().done.send(Ok(done.clone())).unwrap();
+        assert_eq!(report.await.unwrap().unwrap(), done);
+        let waiting: Vec<_> = (0..Reconcile::WAITING_MAX).map(|_| reconcile.request(false).unwrap()).collect();
+        assert_eq!(reconcile.request(false).unwrap_err().code(), Code::NotReady);
+        drop((waiting, receiver));
+        assert_eq!(reconcile.request(false).unwrap_err().message(), "the reconciler has stopped");
+    }
+}

@@ -1,0 +1,193 @@
+//! Every address of the admin API: what is served is what stands here, and the documentation is made from it.
+
+use serde_json::{Value, json};
+use warp::http::Method;
+
+/// One address: method, path with at most one `{id}`, what it does.
+#[derive(Debug)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub summary: &'static str,
+    pub operation: Operation,
+}
+
+/// What an address does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Live,
+    Ready,
+    Health,
+    Metrics,
+    Routes,
+    Status,
+    Webhooks,
+    Webhook,
+    Skills,
+    Agents,
+    Providers,
+    Reconcile,
+    Tasks,
+    Task,
+    TaskLogs,
+    CancelTask,
+    RetryTask,
+    Deliveries,
+    Delivery,
+    ExplainDelivery,
+    Events,
+}
+
+const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "GET", path, summary, operation }
+}
+
+const fn post(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "POST", path, summary, operation }
+}
+
+pub const ROUTES: &[Route] = &[
+    get("/livez", Operation::Live, "Whether the process answers"),
+    get("/readyz", Operation::Ready, "Whether deliveries are accepted: the first pass has been applied"),
+    get("/healthz", Operation::Health, "Conditions, index digest and ledger; 503 when something is wrong"),
+    get("/metrics", Operation::Metrics, "Metrics as OpenMetrics text"),
+    get("/api", Operation::Routes, "This list"),
+    get("/api/status", Operation::Status, "Version, index, queue and when the service was started"),
+    get("/api/webhooks", Operation::Webhooks, "Every webhook with its conditions"),
+    get("/api/webhooks/{id}", Operation::Webhook, "One webhook: effective spec, generation, conditions, diagnostics"),
+    get("/api/skills", Operation::Skills, "Every skill and what it says about webhooks"),
+    get("/api/agents", Operation::Agents, "Every agent"),
+    get("/api/providers", Operation::Providers, "Every provider definition"),
+    get("/api/tasks", Operation::Tasks, "Tasks, newest first"),
+    get("/api/tasks/{id}", Operation::Task, "One task with its answers to the source"),
+    get("/api/tasks/{id}/logs", Operation::TaskLogs, "What the task's agent said and did"),
+    post("/api/tasks/{id}/cancel", Operation::CancelTask, "Cancels a task, or asks a running one to stop"),
+    post("/api/tasks/{id}/retry", Operation::RetryTask, "Puts a task that has ended in the queue again"),
+    get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
+    get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
+    get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
+    get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
+    post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
+];
+
+/// A query parameter.
+#[derive(Debug)]
+pub struct Parameter {
+    pub name: &'static str,
+    pub summary: &'static str,
+}
+
+const LIMIT: Parameter = Parameter { name: "limit", summary: "At most this many items (1 to 200, else 50)" };
+const BEFORE: Parameter = Parameter { name: "before", summary: "Only items older than this id" };
+const WEBHOOK: Parameter = Parameter { name: "webhook", summary: "Only those of this webhook" };
+const STATE: Parameter = Parameter { name: "state", summary: "Only tasks in these states, separated by commas" };
+const DELIVERY: Parameter = Parameter { name: "delivery", summary: "Only tasks of this delivery" };
+const FROM: Parameter = Parameter { name: "from", summary: "The first line, from 0" };
+const BODY: Parameter = Parameter { name: "body", summary: "`true` shows the body too" };
+const SINCE: Parameter = Parameter { name: "since", summary: "The last sequence number that is already known" };
+const WAIT_SECONDS: Parameter = Parameter { name: "wait", summary: "Wait up to this many seconds (0 to 25)" };
+const ALLOW_PRUNE: Parameter = Parameter { name: "allow_prune", summary: "`true` confirms a large deletion" };
+const WAIT: Parameter = Parameter { name: "wait", summary: "`true` answers once the pass is done" };
+
+impl Operation {
+    /// The query parameters that it takes; any other one is refused.
+    pub fn parameters(self) -> &'static [Parameter] {
+        match self {
+            Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
+            Operation::TaskLogs => &[FROM, LIMIT],
+            Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::Delivery => &[BODY],
+            Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
+            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
+            Operation::Live
+            | Operation::Ready
+            | Operation::Health
+            | Operation::Metrics
+            | Operation::Routes
+            | Operation::Status
+            | Operation::Webhooks
+            | Operation::Webhook
+            | Operation::Skills
+            | Operation::Agents
+            | Operation::Providers
+            | Operation::Task
+            | Operation::CancelTask
+            | Operation::RetryTask
+            | Operation::ExplainDelivery => &[],
+        }
+    }
+}
+
+/// What there is at an address.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// With what stands in the place of `{id}`.
+    Operation(Operation, Option<&'a str>),
+    /// The address is known, with these methods.
+    OtherMethods(String),
+    Nothing,
+}
+
+/// Looks an address up. Nothing is decoded: ids are names that need no encoding.
+pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+    let mut allowed: Vec<&str> = Vec::new();
+    for route in ROUTES {
+        let Some(id) = captures(route.path, path) else { continue };
+        if route.method == method.as_str() {
+            return Found::Operation(route.operation, id);
+        }
+        allowed.push(route.method);
+        if route.method == "GET" {
+            allowed.push("HEAD");
+        }
+    }
+    if allowed.is_empty() { Found::Nothing } else { Found::OtherMethods(allowed.join(", ")) }
+}
+
+/// `None`: the path is another one. `Some(None)`: it is this one and has no `{id}`.
+fn captures<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let Some((before, after)) = pattern.split_once("{id}") else {
+        return (pattern == path).then_some(None);
+    };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(Some(id))
+}
+
+/// The table for readers.
+pub fn document() -> Value {
+    let routes: Vec<Value> = ROUTES
+        .iter()
+        .map(|route| {
+            let parameters: Vec<Value> = (route.operation.parameters().iter())
+                .map(|parameter| json!({"name": parameter.name, "summary": parameter.summary}))
+                .collect();
+            json!({"method": route.method, "path": route.path, "summary": route.summary, "parameters": parameters})
+        })
+        .collect();
+    json!({ "routes": routes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_found_by_its_own_address() {
+        for route in ROUTES {
+            let path = route.path.replace("{id}", "tsk_1");
+            let method = Method::from_bytes(route.method.as_bytes()).unwrap();
+            let id = route.path.contains("{id}").then_some("tsk_1");
+            assert_eq!(find(&method, &path), Found::Operation(route.operation, id), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_addresses_and_methods_are_told_apart() {
+        let get = Method::GET;
+        for path in ["/", "", "/api/", "/api/tasks/", "/api/tasks//logs", "/api/tasks/a/b", "/API/tasks", "*"] {
+            assert_eq!(find(&get, path), Found::Nothing, "{path}");
+        }
+        assert_eq!(find(&Method::DELETE, "/api/tasks"), Found::OtherMethods("GET, HEAD".to_owned()));
+        assert_eq!(find(&get, "/api/tasks/a/cancel"), Found::OtherMethods("POST".to_owned()));
+    }
+}

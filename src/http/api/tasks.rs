@@ -1,0 +1,118 @@
+//! Tasks, their logs, what happened, and the two commands on a task.
+
+use serde_json::{Value, json};
+
+use super::query::Query;
+use super::state::ApiState;
+use super::{not_found, page, shown};
+use crate::error::{Code, Error, Result};
+use crate::ledger::TaskFilter;
+use crate::model::ids::{DeliveryId, TaskId, WebhookId};
+use crate::model::task::{Task, TaskState};
+
+pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
+    let limit = query.limit()?;
+    let filter = TaskFilter {
+        states: query.parsed("state", states)?.unwrap_or_default(),
+        webhook: query.parsed("webhook", WebhookId::parse)?,
+        delivery: query.parsed("delivery", DeliveryId::parse)?,
+        before: query.parsed("before", TaskId::parse)?,
+        limit,
+    };
+    let tasks = state.ledger.tasks(filter).await?;
+    let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
+    page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+}
+
+/// A task without the texts that can be long.
+fn summary(task: &Task) -> Value {
+    let spec = &task.spec;
+    json!({
+        "id": spec.id,
+        "state": task.state,
+        "webhook": spec.webhook,
+        "generation": spec.generation,
+        "command": spec.command,
+        "skill": spec.skill,
+        "agent": spec.agent,
+        "delivery": spec.delivery,
+        "event": spec.source.event,
+        "actor": spec.source.actor,
+        "url": spec.source.url,
+        "attempt": task.attempt,
+        "reason": task.reason,
+        "cost_usd": task.result.as_ref().map(|result| result.cost_usd),
+        "created_at": spec.created_at,
+        "updated_at": task.updated_at,
+        "not_before": task.not_before,
+    })
+}
+
+fn states(text: &str) -> Result<Vec<TaskState>, String> {
+    let state = |name: &str| {
+        let known = TaskState::ALL.into_iter().find(|state| state.as_str() == name);
+        known.ok_or_else(|| format!("`{}` is no state of a task", name.escape_default()))
+    };
+    text.split(',').map(str::trim).map(state).collect()
+}
+
+pub async fn one(state: &ApiState, id: &str) -> Result<Value> {
+    let task = find(state, id).await?;
+    let outbox = state.ledger.outbox_of(Some(task.spec.id), None).await?;
+    let mut value = shown(&task)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("id".to_owned(), json!(task.spec.id));
+        fields.insert("outbox".to_owned(), shown(&outbox)?);
+    }
+    Ok(value)
+}
+
+pub async fn logs(state: &ApiState, id: &str, query: &Query) -> Result<Value> {
+    let task = find(state, id).await?;
+    let from = usize::try_from(query.number("from")?.unwrap_or(0)).unwrap_or(usize::MAX);
+    let lines = state.ledger.log(task.spec.id, from, query.limit()?).await?;
+    let next = from.saturating_add(lines.len());
+    Ok(json!({ "items": shown(&lines)?, "next": next, "ended": task.state.is_terminal() }))
+}
+
+pub async fn cancel(state: &ApiState, id: &str) -> Result<Value> {
+    let task = find(state, id).await?;
+    let task = state.ledger.cancel(task.spec.id, state.clock.now()).await?;
+    tracing::info!(task = %task.spec.id, "task cancelled by hand");
+    Ok(summary(&task))
+}
+
+pub async fn retry(state: &ApiState, id: &str) -> Result<Value> {
+    let task = find(state, id).await?;
+    if !task.state.is_terminal() {
+        let message = format!("the task is {} and has not ended", task.state.as_str());
+        return Err(Error::new(Code::WrongState, message));
+    }
+    let task = state.ledger.redrive(task.spec.id, state.clock.now()).await?;
+    tracing::info!(task = %task.spec.id, "task queued again by hand");
+    Ok(summary(&task))
+}
+
+pub async fn events(state: &ApiState, query: &Query) -> Result<Value> {
+    let since = query.number("since")?.unwrap_or(0);
+    let happenings = state.ledger.happenings(since, query.limit()?, query.wait()?).await?;
+    let next = happenings.last().map_or(since, |last| last.seq);
+    Ok(json!({ "items": shown(&happenings)?, "next": next }))
+}
+
+async fn find(state: &ApiState, id: &str) -> Result<Task> {
+    let parsed = TaskId::parse(id).map_err(|_| not_found("task", id))?;
+    state.ledger.task(parsed).await?.ok_or_else(|| not_found("task", id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_a_list_of_known_ones() {
+        assert_eq!(states("queued, dead"), Ok(vec![TaskState::Queued, TaskState::Dead]));
+        assert!(states("queued,asleep").is_err());
+        assert!(states("").is_err());
+    }
+}

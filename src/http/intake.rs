@@ -1,0 +1,428 @@
+//! The shell around [`crate::model::intake`]: hands it what it needs, writes what it plans, answers the sender.
+//!
+//! The write is the point of no return: it decides about duplicates, and only after it is on disk is there a 2xx. A
+//! batch is written item by item, each with its own dedupe keys, so that what overlaps between two batches runs once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use serde_json::json;
+use warp::http::header::{HeaderName, RETRY_AFTER};
+use warp::http::{HeaderMap, StatusCode};
+
+use super::answer::{Answer, RETRY_AFTER_SECONDS_DEFAULT};
+use super::exchange::Head;
+use super::rates::Rates;
+use super::templates::Templates;
+use crate::error::{Code, Error, Result};
+use crate::ledger::rows::{DecidedItem, DedupeKey, Delivery, OutboxItem, OutboxState, Outcome, Purpose, RawRequest};
+use crate::ledger::{Accept, Accepted, Ledger, NewTask};
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
+use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved};
+use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, Response, Settings};
+use crate::model::routes::{Route, Routes};
+use crate::model::secret::SecretSet;
+use crate::seam::{Clock, fresh_id};
+use crate::telemetry::event::{self, DeliveryAnswered, DeliveryRefused, Event as _};
+use crate::telemetry::metrics::Metrics;
+
+/// The header that tells which index decided.
+pub const INDEX_HEADER: &str = "skillhook-index";
+/// Bodies above this are read, verified and matched off the reactor's threads.
+const INLINE_BYTES_MAX: usize = 128 * 1024;
+/// Items of one batch that are being written at one time; the ledger commits them together.
+const ITEMS_AT_ONCE_MAX: usize = 64;
+/// A batch is stored whole with each of its items up to this many bytes; above it an item is stored with its own part.
+const BATCH_COPIES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The routes in force; empty until the first pass has been applied. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentRoutes {
+    routes: Arc<ArcSwapOption<Routes>>,
+}
+
+impl CurrentRoutes {
+    pub fn publish(&self, routes: Arc<Routes>) {
+        self.routes.store(Some(routes));
+    }
+
+    /// While the index is being rebuilt: deliveries are answered 503, never 404.
+    pub fn withdraw(&self) {
+        self.routes.store(None);
+    }
+
+    pub fn current(&self) -> Option<Arc<Routes>> {
+        self.routes.load_full()
+    }
+}
+
+/// The secrets of each webhook as they were found last. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentSecrets {
+    sets: Arc<ArcSwap<HashMap<WebhookId, Arc<SecretSet>>>>,
+}
+
+impl CurrentSecrets {
+    pub fn publish(&self, sets: HashMap<WebhookId, Arc<SecretSet>>) {
+        self.sets.store(Arc::new(sets));
+    }
+
+    /// An empty set where nothing was found, which verifies nothing.
+    fn of(&self, webhook: &WebhookId) -> Arc<SecretSet> {
+        self.sets.load().get(webhook).cloned().unwrap_or_default()
+    }
+}
+
+/// What the operator sets for receiving.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// As senders call this service, for example `https://hooks.example.com`: some sign the address that they call.
+    /// Without it, `http://` and the `Host` header.
+    pub public_url: Option<String>,
+    /// Whether webhooks that ask for no signature are served without one.
+    pub unsigned_allowed: bool,
+    pub providers: BTreeMap<ProviderName, Settings>,
+}
+
+/// Takes deliveries in. Shared by every request.
+#[derive(Debug)]
+pub struct Intake {
+    pub routes: CurrentRoutes,
+    pub secrets: CurrentSecrets,
+    pub ledger: Ledger,
+    pub metrics: Metrics,
+    clock: Clock,
+    options: Options,
+    no_settings: Settings,
+    rates: Rates,
+    templates: Templates,
+}
+
+/// What verification, matching and rendering came to.
+enum Thought {
+    Handshake(Box<Handshake>),
+    Plans { plans: Vec<Plan>, scheme: Option<String> },
+}
+
+/// Why a request is refused, and how to say so.
+struct Refused {
+    error: Error,
+    status: Option<u16>,
+    retry_after_seconds: Option<u64>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, status: None, retry_after_seconds: None }
+    }
+}
+
+/// One request on its way.
+struct Arrived {
+    routes: Arc<Routes>,
+    route: Arc<Route>,
+    incoming: Incoming,
+    secrets: Arc<SecretSet>,
+    now: Timestamp,
+}
+
+/// What was written for one item.
+struct Written {
+    delivery: DeliveryId,
+    tasks: Vec<TaskId>,
+    ignored: Option<String>,
+    response: Option<Response>,
+    duplicate_of: Option<DeliveryId>,
+}
+
+impl Intake {
+    pub fn new(
+        routes: CurrentRoutes,
+        secrets: CurrentSecrets,
+        ledger: Ledger,
+        metrics: Metrics,
+        clock: Clock,
+        options: Options,
+    ) -> Arc<Self> {
+        let (rates, templates) = (Rates::default(), Templates::default());
+        let no_settings = Settings::default();
+        Arc::new(Self { routes, secrets, ledger, metrics, clock, options, no_settings, rates, templates })
+    }
+
+    /// Decides, writes and answers.
+    pub async fn receive(self: &Arc<Self>, routes: Arc<Routes>, route: Arc<Route>, head: &Head, body: Bytes) -> Answer {
+        let digest = routes.index_digest;
+        let incoming = match self.incoming(head, body) {
+            Ok(incoming) => incoming,
+            Err(error) => return self.refuse(&route, head, error.into()),
+        };
+        let secrets = self.secrets.of(&route.spec.id);
+        let now = self.clock.now();
+        let arrived = Arc::new(Arrived { routes, route: Arc::clone(&route), incoming, secrets, now });
+        let answer = match self.think(&arrived).await {
+            Ok(Thought::Handshake(handshake)) => self.shake(&route, head, *handshake),
+            Ok(Thought::Plans { plans, scheme }) => match self.write(&arrived, head, plans, scheme).await {
+                Ok(written) => self.accepted(&route, head, written),
+                Err(error) => self.refuse(&route, head, error.into()),
+            },
+            Err(refused) => self.refuse(&route, head, refused),
+        };
+        answer.header(HeaderName::from_static(INDEX_HEADER), &digest.to_string())
+    }
+
+    fn incoming(&self, head: &Head, body: Bytes) -> Result<Incoming> {
+        let base = match &self.options.public_url {
+            Some(base) => base.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", head.host()?),
+        };
+        let query = head.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let url = format!("{base}{}{query}", head.path);
+        Ok(Incoming::new(head.method.as_str(), url, fields(&head.headers), body))
+    }
+
+    async fn think(self: &Arc<Self>, arrived: &Arc<Arrived>) -> Result<Thought, Refused> {
+        if arrived.incoming.body.len() <= INLINE_BYTES_MAX {
+            return self.think_now(arrived);
+        }
+        let (intake, arrived) = (Arc::clone(self), Arc::clone(arrived));
+        let thinking = tokio::task::spawn_blocking(move || intake.think_now(&arrived));
+        thinking
+            .await
+            .unwrap_or_else(|error| Err(Error::new(Code::Bug, "skillhook itself has a fault").detail(error).into()))
+    }
+
+    fn think_now(&self, arrived: &Arrived) -> Result<Thought, Refused> {
+        let Arrived { routes, route, incoming, secrets, now } = arrived;
+        let (settings, keys) = (self.settings(&route.spec.provider), FetchedKeys::default());
+        let unsigned_allowed = self.options.unsigned_allowed;
+        let grounds = Grounds { route, incoming, secrets, settings, keys: &keys, unsigned_allowed, now: *now };
+        let verified = match intake::assess(grounds).map_err(|unbelieved| refusal(route, unbelieved))? {
+            Assessment::Handshake(handshake) => return Ok(Thought::Handshake(handshake)),
+            Assessment::Delivery(verified) => verified,
+            Assessment::NeedsKey(request) => {
+                let error = Error::new(Code::NotReady, "the sender's public key is not known yet");
+                return Err(error.detail(&request.cache_key).into());
+            }
+        };
+        if !route.spec.enabled {
+            return Err(Error::new(Code::WebhookDisabled, "the webhook is disabled").into());
+        }
+        if let Some(limit) = route.spec.rate_limit {
+            self.rates.take(&route.spec.id, limit).map_err(|too_many| Refused {
+                error: too_many.error,
+                status: None,
+                retry_after_seconds: Some(too_many.retry_after_seconds),
+            })?;
+        }
+        let template = |command: &_| self.templates.get(route, command);
+        let lent = Lent { template: &template, fresh_id: &fresh_id };
+        let plans = intake::plan(grounds, &verified, routes.revision, lent)?;
+        Ok(Thought::Plans { plans, scheme: verified.proof.as_ref().map(|proof| proof.scheme().to_owned()) })
+    }
+
+    fn settings(&self, provider: &ProviderName) -> &Settings {
+        self.options.providers.get(provider).unwrap_or(&self.no_settings)
+    }
+
+    async fn write(
+        &self,
+        arrived: &Arrived,
+        head: &Head,
+        plans: Vec<Plan>,
+        scheme: Option<String>,
+    ) -> Result<Vec<Written>> {
+        let copies =
+            arrived.incoming.body.len().saturating_mul(plans.len()) <= BATCH_COPIES_BYTES_MAX || plans.len() == 1;
+        let peer = head.arrival.peer.host();
+        let writes = plans.into_iter().map(|plan| {
+            let body = if copies { arrived.incoming.body.clone() } else { plan.part.clone() };
+            let response = plan.response.clone();
+            let accept = accept(arrived, plan, body, &peer, scheme.clone());
+            async move { written(accept.delivery.clone(), self.ledger.accept(accept).await?, response) }
+        });
+        stream::iter(writes).buffered(ITEMS_AT_ONCE_MAX).try_collect().await
+    }
+
+    fn accepted(&self, route: &Route, head: &Head, written: Vec<Written>) -> Answer {
+        let fresh = || written.iter().filter(|one| one.duplicate_of.is_none());
+        let tasks: Vec<TaskId> = fresh().flat_map(|one| one.tasks.iter().copied()).collect();
+        let (outcome, delivery) = match (fresh().next(), written.first()) {
+            (Some(_), _) if !tasks.is_empty() => {
+                (event::Outcome::Accepted, fresh().find(|one| !one.tasks.is_empty()).map(|one| one.delivery))
+            }
+            (None, Some(first)) => (event::Outcome::Duplicate, first.duplicate_of),
+            (first, _) => (event::Outcome::Ignored, first.map(|one| one.delivery)),
+        };
+        DeliveryAnswered {
+            webhook: &route.spec.id,
+            provider: &route.spec.provider,
+            generation: route.generation,
+            delivery,
+            outcome,
+            tasks: tasks.len(),
+            request_id: &head.request_id,
+            elapsed: head.elapsed(),
+        }
+        .emit(&self.metrics);
+        if let Some(response) = written.iter().find_map(|one| one.response.clone()) {
+            return of_response(response);
+        }
+        let ignored = || fresh().find_map(|one| one.ignored.clone()).unwrap_or_else(|| "nothing happened".to_owned());
+        let body = match outcome {
+            event::Outcome::Accepted | event::Outcome::Challenge => {
+                let status_url = delivery.map(|delivery| format!("/api/deliveries/{delivery}"));
+                json!({ "delivery": delivery, "tasks": tasks, "status_url": status_url })
+            }
+            event::Outcome::Duplicate => json!({ "status": "duplicate", "reason": "it was delivered before" }),
+            event::Outcome::Ignored => json!({ "status": "ignored", "reason": ignored() }),
+        };
+        in_the_senders_way(route, outcome, &body)
+    }
+
+    fn shake(&self, route: &Route, head: &Head, handshake: Handshake) -> Answer {
+        if !handshake.persist.is_empty() {
+            let error = Error::new(Code::NotReady, "the secret that this handshake brings cannot be kept");
+            return self.refuse(route, head, error.detail(&handshake.id).into());
+        }
+        DeliveryAnswered {
+            webhook: &route.spec.id,
+            provider: &route.spec.provider,
+            generation: route.generation,
+            delivery: None,
+            outcome: event::Outcome::Challenge,
+            tasks: 0,
+            request_id: &head.request_id,
+            elapsed: head.elapsed(),
+        }
+        .emit(&self.metrics);
+        of_response(handshake.response)
+    }
+
+    fn refuse(&self, route: &Route, head: &Head, refused: Refused) -> Answer {
+        refused_event(Some(&route.spec.id), &refused.error, head, &self.metrics);
+        let verified = refused.error.code() != Code::NotVerified;
+        let mut answer = Answer::problem(refused.error);
+        if let Some(status) = refused.status.and_then(|status| StatusCode::from_u16(status).ok()) {
+            answer = answer.with_status(status);
+        }
+        if answer.header_value(&RETRY_AFTER).is_some() {
+            answer = answer.retry_after(refused.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS_DEFAULT));
+        } else if verified {
+            // It will never be taken: a sender that understands this need not try again.
+            for (name, value) in &route.definition.document().sender.stop_header {
+                if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                    answer = answer.header(name, value);
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// Says in log and metrics that a request was refused.
+pub(super) fn refused_event(webhook: Option<&WebhookId>, error: &Error, head: &Head, metrics: &Metrics) {
+    let (peer, elapsed) = (head.arrival.peer.host(), head.elapsed());
+    DeliveryRefused { webhook, error, peer: &peer, request_id: &head.request_id, elapsed }.emit(metrics);
+}
+
+fn refusal(route: &Route, unbelieved: Unbelieved) -> Refused {
+    let status = (unbelieved.error.code() == Code::NotVerified).then(|| route.definition.reject_status());
+    Refused { error: unbelieved.error, status, retry_after_seconds: None }
+}
+
+fn fields(headers: &HeaderMap) -> Headers {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+fn accept(arrived: &Arrived, plan: Plan, body: Bytes, peer: &str, scheme: Option<String>) -> Accept {
+    let Arrived { routes, route, incoming, now, .. } = arrived;
+    let tasks: Vec<TaskId> = plan.tasks.iter().map(|task| task.spec.id).collect();
+    let outbox = plan.acks.into_iter().map(|ack| OutboxItem {
+        id: OutboxId(fresh_id()),
+        webhook: route.spec.id.clone(),
+        provider: route.spec.provider.clone(),
+        delivery: Some(plan.delivery),
+        task: tasks.first().copied(),
+        purpose: Purpose::Ack,
+        call: ack.call,
+        text: ack.text,
+        part: 0,
+        parts: 1,
+        state: OutboxState::Waiting,
+        attempts: 0,
+        not_before: *now,
+        created_at: *now,
+        updated_at: *now,
+        error: None,
+        url: None,
+    });
+    Accept {
+        outbox: outbox.collect(),
+        dedupe: (plan.dedupe.iter())
+            .map(|key| DedupeKey { key: key.key, expires_at: now.checked_add(key.kept).unwrap_or(Timestamp::MAX) })
+            .collect(),
+        delivery: Delivery {
+            id: plan.delivery,
+            webhook: route.spec.id.clone(),
+            provider: route.spec.provider.clone(),
+            generation: route.generation,
+            revision: routes.revision,
+            index_digest: routes.index_digest,
+            received_at: *now,
+            peer: peer.to_owned(),
+            scheme,
+            body_bytes: body.len() as u64,
+            outcome: if tasks.is_empty() { Outcome::Ignored } else { Outcome::Accepted },
+            items: vec![DecidedItem { event: plan.event, decision: plan.decision }],
+            tasks,
+        },
+        request: RawRequest {
+            method: incoming.method.clone(),
+            url: intake::stored_url(&incoming.url),
+            headers: intake::stored_headers(&incoming.headers),
+            body,
+        },
+        tasks: (plan.tasks.into_iter())
+            .map(|task| NewTask { spec: task.spec, lookup: task.lookup, reply: task.reply })
+            .collect(),
+    }
+}
+
+fn written(delivery: Delivery, accepted: Accepted, response: Option<Response>) -> Result<Written> {
+    let duplicate_of = match accepted {
+        Accepted::Fresh => None,
+        Accepted::Duplicate { of } => Some(of),
+    };
+    let ignored = delivery.items.into_iter().find_map(|item| item.decision.ignored);
+    Ok(Written { delivery: delivery.id, tasks: delivery.tasks, ignored, response, duplicate_of })
+}
+
+fn of_response(response: Response) -> Answer {
+    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::OK);
+    let answer = match &response.content_type {
+        Some(content_type) => Answer::of_type(status, content_type, response.body),
+        None => Answer::text(status, response.body),
+    };
+    response.headers.iter().fold(answer, |answer, (name, value)| match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(name) => answer.header(name, value),
+        Err(_) => answer,
+    })
+}
+
+/// Some senders insist on a status or a body for what they count as delivered.
+fn in_the_senders_way(route: &Route, outcome: event::Outcome, body: &serde_json::Value) -> Answer {
+    let ok = &route.definition.document().receive.ok;
+    let status = StatusCode::from_u16(ok.status).unwrap_or(StatusCode::ACCEPTED);
+    let status = if outcome != event::Outcome::Accepted && status == 202 { StatusCode::OK } else { status };
+    match &ok.body {
+        Some(text) => {
+            Answer::of_type(status, ok.content_type.as_deref().unwrap_or("text/plain; charset=utf-8"), text.clone())
+        }
+        None if status == StatusCode::NO_CONTENT => Answer::empty(status),
+        None => Answer::json(status, body),
+    }
+}

@@ -1,0 +1,151 @@
+//! Whole transitions as values: what is asked of the writer, and what it answers.
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::encode::EncodedAccept;
+use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::{Accepted, Finish, Interrupted, LeaseRequest};
+use crate::error::Result;
+use crate::model::digest::Digest;
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
+use crate::model::provider::PreparedLookup;
+use crate::model::task::{Reason, Task};
+
+/// Executed by reference, so that a batch that failed before its commit can be tried again, one by one.
+#[derive(Debug)]
+pub enum Command {
+    Accept(Box<EncodedAccept>),
+    Interrupted,
+    Lease(LeaseRequest),
+    Finish {
+        task: TaskId,
+        attempt: u32,
+        finish: Finish,
+        answers: Vec<String>,
+        now: Timestamp,
+    },
+    DueChecks {
+        now: Timestamp,
+        limit: usize,
+    },
+    Checked {
+        task: TaskId,
+        verdict: Verdict,
+        answers: Vec<String>,
+        now: Timestamp,
+    },
+    Cancel {
+        task: TaskId,
+        now: Timestamp,
+    },
+    Redrive {
+        task: TaskId,
+        now: Timestamp,
+    },
+    ClaimOutbox {
+        now: Timestamp,
+        limit: usize,
+    },
+    OutboxDone(OutboxDone),
+    /// The claim did not reach who asked for it.
+    Unclaim(Vec<OutboxId>),
+    AppendLog {
+        task: TaskId,
+        lines: Vec<LogLine>,
+    },
+    PutConversation {
+        id: String,
+        conversation: Conversation,
+    },
+    PutGenerations(Vec<(WebhookId, Generation)>),
+    Note {
+        kind: String,
+        webhook: Option<WebhookId>,
+        message: String,
+    },
+    PinnedRevisions,
+    Forget(Forget),
+}
+
+/// What the provider said of an actor, or why it could not be asked and how long to wait.
+pub type Verdict = std::result::Result<bool, (Reason, std::time::Duration)>;
+
+#[derive(Debug)]
+pub struct OutboxDone {
+    pub id: OutboxId,
+    pub state: OutboxState,
+    pub url: Option<String>,
+    pub error: Option<Reason>,
+    pub not_before: Timestamp,
+}
+
+/// Old rows, to be looked at once more and removed.
+#[derive(Debug)]
+pub enum Forget {
+    /// With its tasks, their logs and calls.
+    Delivery {
+        id: DeliveryId,
+        before: Timestamp,
+    },
+    /// A task without a delivery.
+    Task {
+        id: TaskId,
+        before: Timestamp,
+    },
+    /// Dedupe keys that have expired.
+    Dedupe {
+        keys: Vec<Vec<u8>>,
+        now: Timestamp,
+    },
+    Conversations {
+        ids: Vec<Vec<u8>>,
+        before: Timestamp,
+    },
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    Done,
+    Accepted(Accepted),
+    Interrupted(Vec<Interrupted>),
+    Leased(Option<Box<Task>>),
+    Task(Box<Task>),
+    Checks(Vec<(Task, ProviderName, PreparedLookup)>),
+    Claimed(Vec<(OutboxItem, bool)>),
+    Revisions(Vec<Digest>),
+    /// Rows that were removed, and whether there are more of the same.
+    Forgotten {
+        rows: usize,
+        more: bool,
+    },
+}
+
+/// A command on its way, with whoever waits for its answer.
+pub struct Job {
+    pub command: Command,
+    pub reply: Reply,
+    /// Room in the lane, given back when the job is done.
+    pub _room: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+pub enum Reply {
+    Async(oneshot::Sender<Result<Answer>>),
+    Blocking(std::sync::mpsc::SyncSender<Result<Answer>>),
+    Nobody,
+}
+
+impl Reply {
+    /// The answer comes back when nobody waits for it any more.
+    pub fn send(self, answer: Result<Answer>) -> Result<(), Answer> {
+        let unheard = match self {
+            Reply::Async(sender) => sender.send(answer).err(),
+            Reply::Blocking(sender) => sender.send(answer).err().map(|error| error.0),
+            Reply::Nobody => None,
+        };
+        match unheard {
+            Some(Ok(answer)) => Err(answer),
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Retention: finds what is old by reading, and has the writer forget it in small commits.
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::Ledger;
+use super::command::{Answer, Command, Forget};
+use super::lanes::Lane;
+use super::reads::guarded;
+use super::rows::Delivery;
+use super::store::Failure;
+use super::store::codec::Row;
+use super::store::kept::{ConversationRow, DedupeRow, TaskRow};
+use super::store::tables::Reader;
+use super::transition::FORGOTTEN_ROWS_MAX;
+use crate::error::{Code, Context as _, Result};
+use crate::model::ids::{DeliveryId, TaskId};
+
+/// Most deliveries and tasks that one pass forgets; the next pass goes on.
+const FORGOTTEN_A_PASS_MAX: usize = 10_000;
+/// Most commands for one delivery in one pass (each removes up to 500 rows).
+const COMMANDS_A_DELIVERY_MAX: usize = 100;
+
+impl Ledger {
+    /// Forgets what is older than `keep` and expired dedupe keys, a bounded number of rows a commit. Returns the rows
+    /// that were removed.
+    pub async fn maintain(&self, now: Timestamp) -> Result<usize> {
+        let shared = std::sync::Arc::clone(self.shared());
+        let keep = SignedDuration::try_from(shared.keep).unwrap_or(SignedDuration::MAX);
+        let before = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
+        let looking =
+            tokio::task::spawn_blocking(move || guarded(&|| old_rows(&shared.store.begin_read()?, before, now)));
+        let old = looking.await.context(Code::LedgerUnavailable, "the ledger cannot be read")??;
+        let mut removed = 0;
+        for forget in old {
+            removed += self.forget(forget).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn forget(&self, forget: Forget) -> Result<usize> {
+        let mut removed = 0;
+        let again = match &forget {
+            Forget::Delivery { id, before } => Some(Again::Delivery(*id, *before)),
+            Forget::Task { id, before } => Some(Again::Task(*id, *before)),
+            Forget::Dedupe { .. } | Forget::Conversations { .. } => None,
+        };
+        let mut next = Some(forget);
+        for _ in 0..COMMANDS_A_DELIVERY_MAX {
+            let Some(forget) = next.take() else { break };
+            if let Answer::Forgotten { rows, more } = self.ask(Lane::Slow, 0, Command::Forget(forget)).await? {
+                removed += rows;
+                next = again.as_ref().filter(|_| more).map(Again::forget);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// What takes more than one commit to forget.
+enum Again {
+    Delivery(DeliveryId, Timestamp),
+    Task(TaskId, Timestamp),
+}
+
+impl Again {
+    fn forget(&self) -> Forget {
+        match self {
+            Again::Delivery(id, before) => Forget::Delivery { id: *id, before: *before },
+            Again::Task(id, before) => Forget::Task { id: *id, before: *before },
+        }
+    }
+}
+
+fn old_rows(reader: &Reader, before: Timestamp, now: Timestamp) -> Result<Vec<Forget>, Failure> {
+    let mut old = Vec::new();
+    let id = |key: &[u8]| Uuid::from_slice(key).ok();
+    for key in old_keys::<Delivery>(reader, |row| row.received_at < before)? {
+        old.extend(id(&key).map(|id| Forget::Delivery { id: DeliveryId(id), before }));
+    }
+    let alone = |row: &TaskRow| row.delivery.is_none() && row.state.is_terminal() && row.updated_at < before;
+    for key in old_keys::<TaskRow>(reader, alone)? {
+        old.extend(id(&key).map(|id| Forget::Task { id: TaskId(id), before }));
+    }
+    for keys in old_keys::<DedupeRow>(reader, |row| row.expires_at <= now)?.chunks(FORGOTTEN_ROWS_MAX) {
+        old.push(Forget::Dedupe { keys: keys.to_vec(), now });
+    }
+    for ids in old_keys::<ConversationRow>(reader, |row| row.updated_at < before)?.chunks(FORGOTTEN_ROWS_MAX) {
+        old.push(Forget::Conversations { ids: ids.to_vec(), before });
+    }
+    Ok(old)
+}
+
+/// Damaged rows stay: they are evidence.
+fn old_keys<R: Row>(reader: &Reader, is_old: impl Fn(&R) -> bool) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut keys = Vec::new();
+    for entry in reader.rows::<R>()?.all()? {
+        let (key, row) = entry?;
+        if keys.len() >= FORGOTTEN_A_PASS_MAX {
+            break;
+        }
+        if row.is_ok_and(|row| is_old(&row)) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}

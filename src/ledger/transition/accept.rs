@@ -1,0 +1,75 @@
+//! A delivery comes in, with everything that follows from it.
+
+use super::{Ledgers, Step};
+use crate::error::{Code, Error};
+use crate::ledger::Accepted;
+use crate::ledger::encode::{EncodedAccept, EncodedTask};
+use crate::ledger::store::Failure;
+use crate::ledger::store::tables::{TaskOf, join};
+use crate::model::ids::DeliveryId;
+
+impl Ledgers<'_, '_> {
+    pub(super) fn accept(&mut self, accept: &EncodedAccept) -> Step<Accepted> {
+        if let Some(of) = self.seen_before(accept)? {
+            return Ok(Accepted::Duplicate { of });
+        }
+        self.refuse_known_ids(accept)?;
+        let key = accept.id.as_bytes();
+        self.tables.deliveries.put_encoded(key, &accept.delivery)?;
+        self.tables.bodies.put_encoded(key, &accept.body)?;
+        for (key, row) in &accept.dedupe {
+            self.tables.dedupe.put(key, row)?;
+        }
+        let started = format!("{} tasks, {} calls", accept.tasks.len(), accept.outbox.len());
+        self.happen("delivery.received", Some(&accept.webhook), (Some(accept.id), None), started)?;
+        for task in &accept.tasks {
+            self.insert_task(accept, task)?;
+        }
+        for call in &accept.outbox {
+            self.insert_call(call)?;
+        }
+        Ok(Accepted::Fresh)
+    }
+
+    /// A key that has expired counts as never seen, whether it is still there or not; so does one that is damaged
+    /// (work done twice is better than work lost).
+    fn seen_before(&self, accept: &EncodedAccept) -> Step<Option<DeliveryId>> {
+        for (key, _) in &accept.dedupe {
+            match self.tables.dedupe.get(key) {
+                Ok(Some(row)) if row.expires_at > accept.received_at => return Ok(Some(row.of)),
+                Ok(_) => {}
+                Err(Failure::Refused(error)) => tracing::error!(error = %error.internal(), "dedupe key ignored"),
+                Err(storage) => return Err(storage),
+            }
+        }
+        Ok(None)
+    }
+
+    fn refuse_known_ids(&self, accept: &EncodedAccept) -> Step<()> {
+        let mut known = self.tables.deliveries.has(accept.id.as_bytes())?;
+        for task in &accept.tasks {
+            known |= self.tables.tasks.has(task.id.as_bytes())?;
+        }
+        for call in &accept.outbox {
+            known |= self.tables.outbox.has(call.id.as_bytes())?;
+        }
+        match known {
+            false => Ok(()),
+            true => Err(Error::new(Code::Conflict, "an id of the delivery is taken already").into()),
+        }
+    }
+
+    fn insert_task(&mut self, accept: &EncodedAccept, task: &EncodedTask) -> Step<()> {
+        let key = task.id.as_bytes();
+        self.tables.specs.put_encoded(key, &task.spec)?;
+        self.tables.tasks.put_encoded(key, &task.task)?;
+        self.tables.open.put(key, &task.open)?;
+        if let Some(delivery) = task.delivery {
+            self.tables.tasks_of.put(&join(delivery.as_bytes(), key), &TaskOf)?;
+        }
+        self.memory.queue.put(task.id, &task.open);
+        *self.work = true;
+        let message = format!("`{}` is {}", task.name, task.open.state.as_str());
+        self.happen("task.created", Some(&accept.webhook), (task.delivery, Some(task.id)), message)
+    }
+}

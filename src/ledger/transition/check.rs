@@ -1,0 +1,69 @@
+//! Whether an actor may start a run, as far as the payload could not tell: the task waits in `checking`.
+
+use jiff::Timestamp;
+
+use super::finish::answer_calls;
+use super::{Ledgers, Step, wrong_state};
+use crate::error::Code;
+use crate::ledger::command::Verdict;
+use crate::ledger::memory::Due;
+use crate::ledger::store::Failure;
+use crate::model::backoff;
+use crate::model::ids::{ProviderName, TaskId};
+use crate::model::provider::PreparedLookup;
+use crate::model::task::{Reason, Task, TaskState};
+
+impl Ledgers<'_, '_> {
+    pub(super) fn due_checks(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Step<Vec<(Task, ProviderName, PreparedLookup)>> {
+        let mut due = Vec::new();
+        for id in self.memory.queue.checks(now, limit) {
+            match self.load(id) {
+                Ok((spec, row)) => match spec.lookup.clone() {
+                    Some(lookup) => due.push((row.with(spec.spec), spec.provider, lookup)),
+                    None => self.lay_aside(id, &super::spec_missing(id), now)?,
+                },
+                Err(Failure::Refused(error)) => self.lay_aside(id, &error, now)?,
+                Err(storage) => return Err(storage),
+            }
+        }
+        Ok(due)
+    }
+
+    pub(super) fn checked(&mut self, id: TaskId, verdict: &Verdict, answers: &[String], now: Timestamp) -> Step<Task> {
+        let (spec, mut row) = self.load(id)?;
+        let was = row.state;
+        if was != TaskState::Checking {
+            return Err(wrong_state(id, was, "checked").into());
+        }
+        row.updated_at = now;
+        let (kind, due) = match verdict {
+            Ok(true) => {
+                row.state = TaskState::Queued;
+                row.allowed = true;
+                row.reason = None;
+                ("task.allowed", Due::at_once(now))
+            }
+            Ok(false) => {
+                row.state = TaskState::Refused;
+                let message = "the actor has no right to start this".to_owned();
+                row.reason = Some(Reason { code: Code::PermissionDenied, message });
+                ("task.refused", Due::at_once(now))
+            }
+            Err((reason, delay)) => {
+                row.reason = Some(reason.clone());
+                ("task.checking", Due::after(now, (*delay).min(backoff::WAIT_MAX)))
+            }
+        };
+        let calls = answer_calls(&spec, &row, answers, now)?;
+        self.save(&spec, &mut row, was, due)?;
+        for call in &calls {
+            self.insert_call(call)?;
+        }
+        self.happen_to(kind, &spec, &row)?;
+        Ok(row.with(spec.spec))
+    }
+}

@@ -1,0 +1,27 @@
+//! What is only kept: conversations and generations.
+
+use super::{Ledgers, Step};
+use crate::error::{Code, Error};
+use crate::ledger::rows::{Conversation, Generation};
+use crate::ledger::store::kept::ConversationRow;
+use crate::model::ids::WebhookId;
+
+/// Longest id of a conversation in bytes.
+const CONVERSATION_BYTES_MAX: usize = 1_000;
+
+impl Ledgers<'_, '_> {
+    pub(super) fn put_conversation(&mut self, id: &str, conversation: &Conversation) -> Step<()> {
+        if id.len() > CONVERSATION_BYTES_MAX {
+            return Err(Error::new(Code::Usage, "the id of the conversation is too long").into());
+        }
+        let row = ConversationRow { conversation: conversation.clone(), updated_at: self.now };
+        self.tables.conversations.put(id.as_bytes(), &row)
+    }
+
+    pub(super) fn put_generations(&mut self, generations: &[(WebhookId, Generation)]) -> Step<()> {
+        for (webhook, generation) in generations {
+            self.tables.generations.put(webhook.as_str().as_bytes(), generation)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The transitions: each looks first, refuses if it must, and only then writes. What it writes is one commit with
+//! whatever else is in the batch, so a refusal after the first write would be a fault (and is treated as one).
+
+mod accept;
+mod cancel;
+mod check;
+mod finish;
+mod forget;
+mod happening;
+mod keep;
+mod lease;
+mod log;
+mod outbox;
+
+pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
+pub use log::log_key;
+#[cfg(test)]
+pub use log::{LOG_BYTES_MAX, LOG_LINES_MAX};
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::command::{Answer, Command};
+use super::encode::{self, EncodedCall};
+use super::memory::Due;
+use super::memory::outbox::Outbox;
+use super::memory::queue::Queue;
+use super::store::Failure;
+use super::store::kept::{SpecRow, TaskRow};
+use super::store::tables::{DeadMark, OutboxOf, Tables, join};
+use crate::error::{Code, Error};
+use crate::model::ids::TaskId;
+use crate::model::task::{Task, TaskState};
+
+pub type Step<T> = Result<T, Failure>;
+
+/// What the writer keeps in memory; wholly rebuilt from the file when it is opened.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub queue: Queue,
+    pub outbox: Outbox,
+    /// Running when the process started, and not ended since.
+    pub interrupted: BTreeMap<TaskId, u32>,
+    pub dead: usize,
+    pub first_seq: u64,
+    pub next_seq: u64,
+}
+
+/// What a transition works with.
+pub struct Ledgers<'a, 't> {
+    pub tables: &'a mut Tables<'t>,
+    pub memory: &'a mut Memory,
+    /// The ledger's own clock, for what callers do not date.
+    pub now: Timestamp,
+    /// Something may have become due.
+    pub work: &'a mut bool,
+}
+
+pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer> {
+    match command {
+        Command::Accept(accept) => ledgers.accept(accept).map(Answer::Accepted),
+        Command::Interrupted => Ok(Answer::Interrupted(ledgers.interrupted())),
+        Command::Lease(request) => ledgers.lease(request).map(|task| Answer::Leased(task.map(Box::new))),
+        Command::Finish { task, attempt, finish, answers, now } => {
+            ledgers.finish(*task, *attempt, finish, answers, *now).map(task_answer)
+        }
+        Command::DueChecks { now, limit } => ledgers.due_checks(*now, *limit).map(Answer::Checks),
+        Command::Checked { task, verdict, answers, now } => {
+            ledgers.checked(*task, verdict, answers, *now).map(task_answer)
+        }
+        Command::Cancel { task, now } => ledgers.cancel(*task, *now).map(task_answer),
+        Command::Redrive { task, now } => ledgers.redrive(*task, *now).map(task_answer),
+        Command::ClaimOutbox { now, limit } => ledgers.claim_outbox(*now, *limit).map(Answer::Claimed),
+        Command::OutboxDone(done) => ledgers.outbox_done(done).map(|()| Answer::Done),
+        Command::Unclaim(ids) => ledgers.unclaim(ids).map(|()| Answer::Done),
+        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines).map(|()| Answer::Done),
+        Command::PutConversation { id, conversation } => {
+            ledgers.put_conversation(id, conversation).map(|()| Answer::Done)
+        }
+        Command::PutGenerations(generations) => ledgers.put_generations(generations).map(|()| Answer::Done),
+        Command::Note { kind, webhook, message } => {
+            ledgers.note(kind, webhook.as_ref(), message).map(|()| Answer::Done)
+        }
+        Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
+        Command::Forget(forget) => ledgers.forget(forget),
+    }
+}
+
+fn task_answer(task: Task) -> Answer {
+    Answer::Task(Box::new(task))
+}
+
+impl Ledgers<'_, '_> {
+    fn load(&self, id: TaskId) -> Step<(SpecRow, TaskRow)> {
+        let row = self.tables.tasks.get(id.as_bytes())?.ok_or_else(|| unknown_task(id))?;
+        let spec = self.tables.specs.get(id.as_bytes())?.ok_or_else(|| spec_missing(id))?;
+        Ok((spec, row))
+    }
+
+    /// Writes a task and puts it where its state says, in the file and in memory.
+    fn save(&mut self, spec: &SpecRow, row: &mut TaskRow, was: TaskState, due: Due) -> Step<()> {
+        row.not_before = due.at;
+        let id = spec.spec.id;
+        self.tables.tasks.put(id.as_bytes(), row)?;
+        let open = encode::open_row(&spec.spec, row, due);
+        if row.state.is_terminal() {
+            self.tables.open.remove(id.as_bytes())?;
+            self.memory.interrupted.remove(&id);
+        } else {
+            self.tables.open.put(id.as_bytes(), &open)?;
+        }
+        self.count_dead(id, was, row.state)?;
+        self.memory.queue.put(id, &open);
+        *self.work = true;
+        Ok(())
+    }
+
+    fn count_dead(&mut self, id: TaskId, was: TaskState, is: TaskState) -> Step<()> {
+        match (was == TaskState::Dead, is == TaskState::Dead) {
+            (false, true) => {
+                self.tables.dead.put(id.as_bytes(), &DeadMark)?;
+                self.memory.dead += 1;
+            }
+            (true, false) => {
+                self.tables.dead.remove(id.as_bytes())?;
+                self.memory.dead = self.memory.dead.saturating_sub(1);
+            }
+            (true, true) | (false, false) => {}
+        }
+        Ok(())
+    }
+
+    fn insert_call(&mut self, call: &EncodedCall) -> Step<()> {
+        let key = call.id.as_bytes();
+        self.tables.calls.put_encoded(key, &call.call)?;
+        self.tables.outbox.put_encoded(key, &call.outbox)?;
+        self.tables.pending.put(key, &call.pending)?;
+        if let Some(task) = call.pending.task {
+            self.tables.outbox_of.put(&join(task.as_bytes(), key), &OutboxOf)?;
+        }
+        if let Some(delivery) = call.pending.delivery {
+            self.tables.outbox_of.put(&join(delivery.as_bytes(), key), &OutboxOf)?;
+        }
+        self.memory.outbox.put(call.id, &call.pending, false);
+        *self.work = true;
+        Ok(())
+    }
+}
+
+fn unknown_task(id: TaskId) -> Error {
+    Error::new(Code::NotFound, format!("there is no task `{id}`"))
+}
+
+fn spec_missing(id: TaskId) -> Error {
+    Error::new(Code::LedgerDamaged, format!("a row of task `{id}` is missing in the ledger"))
+}
+
+fn wrong_state(id: TaskId, state: TaskState, what: &str) -> Error {
+    Error::new(Code::WrongState, format!("task `{id}` is {}: it cannot be {what}", state.as_str()))
+}

@@ -1,0 +1,259 @@
+//! The one thread that writes: it takes what waits, does it all in one transaction, and answers when that is on disk.
+//!
+//! A command that is refused is refused alone. An I/O error refuses the whole batch (whether it reached the disk is not
+//! known, and nobody is told that it did); then the file is opened again, with backoff, until it works.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Finish;
+use super::command::{Answer, Command, Job, Reply};
+use super::handle::Shared;
+use super::lanes::Taken;
+use super::load::{Held, load};
+use super::store::tables::Tables;
+use super::store::{Failure, damaged_file, unavailable};
+use super::transition::{Ledgers, Memory, execute};
+use crate::error::{Code, Error, Result};
+use crate::model::ids::TaskId;
+use crate::model::task::Reason;
+
+/// Pause before the file is opened again after an error, doubling from the first to the second.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+pub struct Writer {
+    shared: Arc<Shared>,
+    memory: Memory,
+    held: Held,
+    broken: Option<Broken>,
+}
+
+/// The file cannot be used.
+struct Broken {
+    next_try: Instant,
+    pause: Duration,
+    error: Error,
+}
+
+/// A batch that did not come through.
+struct Lost {
+    error: Error,
+    /// Nothing of it was committed, and trying its commands one by one may help.
+    separable: bool,
+}
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>) -> Result<Self> {
+        let (memory, _) = read_memory(&shared, None)?;
+        let writer = Self { shared, held: Held::of(&memory), memory, broken: None };
+        writer.publish(true);
+        Ok(writer)
+    }
+
+    pub fn run(mut self) {
+        loop {
+            let until = self.broken.as_ref().map(|broken| broken.next_try.saturating_duration_since(Instant::now()));
+            match self.shared.lanes.take(until) {
+                Taken::Jobs(jobs) => self.serve(jobs),
+                Taken::Nothing => self.heal_if_due(),
+                Taken::Closed => break,
+            }
+        }
+        self.shared.store.release();
+        self.shared.closed.send_replace(true);
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        self.heal_if_due();
+        if let Some(broken) = &self.broken {
+            refuse(jobs, &broken.error);
+            return;
+        }
+        match self.attempt(&jobs) {
+            Ok(answers) => self.answer(jobs, answers),
+            Err(lost) => {
+                let separable = lost.separable && jobs.len() > 1;
+                self.break_down(lost.error.clone());
+                if !separable {
+                    refuse(jobs, &lost.error);
+                    return;
+                }
+                // One of them meets something that cannot be read: find out which, and let the others through.
+                self.heal();
+                for job in jobs {
+                    self.serve(vec![job]);
+                }
+            }
+        }
+    }
+
+    /// All of it in one transaction, committed and synced; or nothing that anybody hears of.
+    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer>>, Lost> {
+        let mut committing = false;
+        let Self { shared, memory, .. } = self;
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| transact(shared, memory, jobs, &mut committing)));
+        match done {
+            Ok(Ok((answers, work))) => {
+                self.held = Held::of(&self.memory);
+                self.publish(work);
+                Ok(answers)
+            }
+            Ok(Err(failure)) => {
+                let apart = failure.is_damage() || matches!(failure, Failure::Refused(_));
+                Err(Lost { separable: apart && !committing, error: failure.into_error() })
+            }
+            Err(_) => Err(Lost { error: damaged_file("a transition panicked"), separable: !committing }),
+        }
+    }
+
+    fn answer(&mut self, jobs: Vec<Job>, answers: Vec<Result<Answer>>) {
+        let mut unheard = Vec::new();
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            if let Err(answer) = job.reply.send(answer) {
+                unheard.extend(give_back(answer, self.shared.clock.now()));
+            }
+        }
+        if !unheard.is_empty() {
+            self.serve(unheard);
+        }
+    }
+
+    fn publish(&self, work: bool) {
+        let mut depth = self.memory.queue.depth();
+        depth.dead = self.memory.dead;
+        depth.outbox_waiting = self.memory.outbox.len();
+        let due = self.memory.queue.first_due().into_iter().chain(self.memory.outbox.first_due()).min();
+        self.shared.show(depth, due);
+        self.shared.last_seq.send_if_modified(|last| {
+            let is = self.memory.next_seq.saturating_sub(1);
+            std::mem::replace(last, is) != is
+        });
+        if work {
+            self.shared.work.send_modify(|version| *version += 1);
+        }
+        self.shared.healthy.store(true, Ordering::Release);
+    }
+
+    fn break_down(&mut self, error: Error) {
+        tracing::error!(error = %error.internal(), "the ledger cannot be written; it will be opened again");
+        self.shared.healthy.store(false, Ordering::Release);
+        self.broken = Some(Broken { next_try: Instant::now() + PAUSE_MIN, pause: PAUSE_MIN, error });
+    }
+
+    fn heal_if_due(&mut self) {
+        if self.broken.as_ref().is_some_and(|broken| broken.next_try <= Instant::now()) {
+            self.heal();
+        }
+    }
+
+    fn heal(&mut self) {
+        match self.opened_again() {
+            Ok(()) => {
+                tracing::info!("the ledger is open again");
+                self.broken = None;
+                self.publish(true);
+            }
+            Err(error) => {
+                self.shared.store.close();
+                let pause = self.broken.as_ref().map_or(PAUSE_MIN, |broken| broken.pause).saturating_mul(2);
+                let pause = pause.min(PAUSE_MAX);
+                tracing::warn!(error = %error.internal(), "the ledger could not be opened again");
+                self.broken =
+                    Some(Broken { next_try: Instant::now() + pause, pause, error: unavailable(error.internal()) });
+            }
+        }
+    }
+
+    fn opened_again(&mut self) -> Result<()> {
+        self.shared.store.reopen()?;
+        let (memory, orphans) = read_memory(&self.shared, Some(&self.held))?;
+        self.memory = memory;
+        let jobs: Vec<Job> = orphans.into_iter().map(|(task, attempt)| self.release(task, attempt)).collect();
+        self.attempt(&jobs).map(|_| ()).map_err(|lost| lost.error)
+    }
+
+    fn release(&self, task: TaskId, attempt: u32) -> Job {
+        job(released(task, attempt, self.shared.clock.now()))
+    }
+}
+
+fn read_memory(shared: &Shared, held: Option<&Held>) -> Result<(Memory, Vec<(TaskId, u32)>)> {
+    let read = || load(&shared.store.begin_read()?, held, shared.clock.now());
+    match std::panic::catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(Failure::into_error),
+        Err(_) => Err(damaged_file("reading it went wrong")),
+    }
+}
+
+type Done = (Vec<Result<Answer>>, bool);
+
+fn transact(shared: &Shared, memory: &mut Memory, jobs: &[Job], committing: &mut bool) -> Result<Done, Failure> {
+    if jobs.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let transaction = shared.store.begin_write()?;
+    let mut answers = Vec::with_capacity(jobs.len());
+    let mut work = false;
+    let written = {
+        let mut tables = Tables::open(&transaction)?;
+        for job in jobs {
+            let before = tables.written.get();
+            let mut ledgers = Ledgers { tables: &mut tables, memory, now: shared.clock.now(), work: &mut work };
+            match execute(&mut ledgers, &job.command) {
+                Ok(answer) => answers.push(Ok(answer)),
+                Err(Failure::Refused(error)) if tables.written.get() == before => answers.push(Err(error)),
+                Err(Failure::Refused(error)) => {
+                    let fault = Error::new(Code::Bug, "a transition was refused half way").detail(error.internal());
+                    return Err(fault.into());
+                }
+                Err(storage) => return Err(storage),
+            }
+        }
+        tables.written.get()
+    };
+    if written == 0 {
+        transaction.abort()?;
+    } else {
+        *committing = true;
+        transaction.commit()?;
+        shared.commits.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok((answers, work))
+}
+
+fn refuse(jobs: Vec<Job>, error: &Error) {
+    for job in jobs {
+        // Nobody to tell is no loss: nothing was done.
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
+
+/// Whoever asked is gone: what it was given goes back.
+fn give_back(answer: Answer, now: jiff::Timestamp) -> Option<Job> {
+    match answer {
+        Answer::Leased(Some(task)) => Some(job(released(task.spec.id, task.attempt, now))),
+        Answer::Claimed(items) if !items.is_empty() => {
+            Some(job(Command::Unclaim(items.into_iter().map(|(item, _)| item.id).collect())))
+        }
+        _ => None,
+    }
+}
+
+fn released(task: TaskId, attempt: u32, now: jiff::Timestamp) -> Command {
+    let message = "the lease did not reach a worker".to_owned();
+    let reason = Reason { code: Code::LedgerUnavailable, message };
+    Command::Finish {
+        task,
+        attempt,
+        finish: Finish::Released { reason, delay: Duration::ZERO },
+        answers: Vec::new(),
+        now,
+    }
+}
+
+fn job(command: Command) -> Job {
+    Job { command, reply: Reply::Nobody, _room: None }
+}

@@ -1,0 +1,45 @@
+//! What a delivery is about: the same for every delivery about one thing, different for any two things.
+
+use crate::model::digest::Digest;
+use crate::model::event::Event;
+use crate::model::ids::DeliveryId;
+use crate::model::spec::WebhookSpec;
+use crate::model::task::Source;
+
+/// Longest text that is kept with a task, in characters; the whole one is in the delivery.
+const TEXT_CHARS_MAX: usize = 2_000;
+
+pub fn of(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> Source {
+    let external_id = external_id(spec, event, delivery);
+    let flow_id = flow_id(&external_id);
+    Source {
+        event: event.name.clone(),
+        actor: event.actor.as_ref().map(|actor| actor.id.clone()),
+        text: event.text.as_ref().map(|text| text.chars().take(TEXT_CHARS_MAX).collect()),
+        url: event.url.clone(),
+        conversation_id: flow_id.clone(),
+        external_id,
+        flow_id,
+    }
+}
+
+/// Provider, host where the payload tells one, object, thread: `github:github.com/octo/repo#7`. What has no object is
+/// about itself alone.
+fn external_id(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> String {
+    let Some(resource) = &event.resource else {
+        return format!("{}:{}/{delivery}", spec.provider, spec.id);
+    };
+    let host = event.url.as_deref().and_then(|url| url::Url::parse(url).ok()).and_then(|url| {
+        let host = url.host_str()?;
+        Some(match url.port() {
+            Some(port) => format!("{host}:{port}/"),
+            None => format!("{host}/"),
+        })
+    });
+    let thread = event.thread.as_ref().map(|thread| format!("/{thread}"));
+    format!("{}:{}{resource}{}", spec.provider, host.unwrap_or_default(), thread.unwrap_or_default())
+}
+
+fn flow_id(external_id: &str) -> String {
+    format!("flow_{}", Digest::of(external_id.as_bytes()).short())
+}
