@@ -3,8 +3,24 @@
 //! The modules in reading order; `ARCHITECTURE.md` beside this file has the map and the walkthroughs.
 
 pub mod error;
-pub mod http;
-pub mod ledger;
-pub mod model;
 pub mod seam;
+
+pub mod model;
+
+pub mod config;
+pub mod index;
+pub mod ledger;
+pub mod repo;
+pub mod secrets;
 pub mod telemetry;
+
+pub mod reconcile;
+pub mod respond;
+pub mod workspace;
+
+pub mod http;
+pub mod worker;
+
+pub mod app;
+pub mod cli;
+pub mod demo;

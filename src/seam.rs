@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::error::{Code, Context as _, Result};
+
 /// Tells the time.
 #[derive(Clone, Debug)]
 pub enum Clock {
@@ -39,4 +41,19 @@ impl Clock {
 /// A fresh id that sorts by its time of birth (UUID version 7, RFC 9562).
 pub fn fresh_id() -> Uuid {
     Uuid::now_v7()
+}
+
+/// A uniformly random number, for jitter; its middle where the machine has no randomness to give.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or(u64::MAX / 2)
+}
+
+/// A fresh secret of 256 bits, as hexadecimal text.
+///
+/// # Errors
+/// SH0999 when the machine has no randomness to give.
+pub fn fresh_secret() -> Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context(Code::Bug, "the system gives no randomness")?;
+    Ok(hex::encode(bytes))
 }

@@ -17,7 +17,7 @@ use warp::http::header::{HeaderName, RETRY_AFTER};
 use warp::http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, RETRY_AFTER_SECONDS_DEFAULT};
-use super::current::{CurrentRoutes, CurrentSecrets};
+pub use super::current::{CurrentRoutes, CurrentSecrets};
 use super::exchange::Head;
 use super::rates::Rates;
 use super::templates::Templates;

@@ -9,7 +9,7 @@ pub mod answer;
 pub mod api;
 pub mod body;
 mod connection;
-pub mod current;
+mod current;
 pub mod exchange;
 pub mod intake;
 pub mod listen;

@@ -8,7 +8,7 @@ use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
 use crate::model::digest::Digest;
-use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task};
 
@@ -111,7 +111,7 @@ pub enum Answer {
     Interrupted(Vec<Interrupted>),
     Leased(Option<Box<Task>>),
     Task(Box<Task>),
-    Checks(Vec<(Task, PreparedLookup)>),
+    Checks(Vec<(Task, ProviderName, PreparedLookup)>),
     Claimed(Vec<(OutboxItem, bool)>),
     Revisions(Vec<Digest>),
     /// Rows that were removed, and whether there are more of the same.

@@ -19,7 +19,7 @@ use super::writer::Writer;
 use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, Options};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::model::digest::Digest;
-use crate::model::ids::{OutboxId, TaskId, WebhookId};
+use crate::model::ids::{OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task};
 use crate::seam::Clock;
@@ -154,7 +154,7 @@ impl Ledger {
     }
 
     /// Tasks in `checking` that are due, with what to ask. They stay due until [`Ledger::checked`] says otherwise.
-    pub async fn due_checks(&self, now: Timestamp, limit: usize) -> Result<Vec<(Task, PreparedLookup)>> {
+    pub async fn due_checks(&self, now: Timestamp, limit: usize) -> Result<Vec<(Task, ProviderName, PreparedLookup)>> {
         match self.ask(Lane::Slow, 0, Command::DueChecks { now, limit }).await? {
             Answer::Checks(checks) => Ok(checks),
             other => Err(unexpected(&other)),

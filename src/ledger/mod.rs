@@ -110,6 +110,11 @@ pub enum Finish {
         result: Option<RunResult>,
         retry_after: Option<Duration>,
     },
+    /// Trying again would not help: a dead letter at once.
+    Dead {
+        reason: Reason,
+        result: Option<RunResult>,
+    },
     Cancelled {
         result: Option<RunResult>,
     },
@@ -119,6 +124,9 @@ pub enum Finish {
         delay: Duration,
     },
 }
+
+/// The name of the ledger in the data directory.
+pub const FILE: &str = "ledger.redb";
 
 /// Limits under which the next task is chosen.
 #[derive(Clone, Debug)]

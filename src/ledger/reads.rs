@@ -16,6 +16,7 @@ use super::transition::{log_key, second_id};
 use super::{DeliveryFilter, Ledger, TaskFilter};
 use crate::error::{Code, Error, Result};
 use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
+use crate::model::provider::PreparedCall;
 use crate::model::task::{Task, TaskState};
 
 /// Most rows of one answer.
@@ -31,6 +32,11 @@ impl Ledger {
     /// Newest first. A limit of 0 or above 1,000 means 1,000.
     pub async fn tasks(&self, filter: TaskFilter) -> Result<Vec<Task>> {
         self.read(move |reader| list_tasks(reader, &filter)).await
+    }
+
+    /// How the answer of a task reaches its source; `None` when it does not.
+    pub async fn reply_of(&self, task: TaskId) -> Result<Option<PreparedCall>> {
+        self.read(move |reader| Ok(reader.rows::<SpecRow>()?.get(task.as_bytes())?.and_then(|row| row.reply))).await
     }
 
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>> {

@@ -209,3 +209,10 @@ impl std::fmt::Display for SecretRef {
         }
     }
 }
+
+impl SkillConfig {
+    /// The agents that it names.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentName> {
+        self.target_agent.iter().chain(self.commands.iter().filter_map(|command| command.target_agent.as_ref()))
+    }
+}

@@ -113,7 +113,7 @@ fn a_pass_is_asked_for_and_waited_for() {
         let (index_digest, revision) = (digest, digest);
         let actions = vec!["update webhook/github".to_owned()];
         let report = PassReport { index_digest, revision, actions, held: None, diagnostics: Vec::new() };
-        passes.blocking_recv().unwrap().send(Ok(report)).unwrap();
+        passes.blocking_recv().unwrap().done.send(Ok(report)).unwrap();
     });
     let report = gateway.post("/api/reconcile?wait=true");
     assert_eq!((report.status, &report.json()["actions"][0]), (200, &json!("update webhook/github")));

@@ -1,10 +1,23 @@
 //! The integration tests: the real binary, real git, real redb, and a fake agent program.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
+)]
 
 mod admin;
+mod agent_run;
 mod corpus;
+mod crash;
+mod files;
 mod gateway;
 mod hostile;
 mod http_server;
+mod main_job;
+mod real_agent;
 mod receiver;
+mod service;
 mod wire;

@@ -10,7 +10,7 @@ use skillhook::model::secret::SecretSet;
 use skillhook::seam::{Clock, fresh_id};
 
 use crate::gateway::{Gateway, Setup, Webhook, catalogue, command, triggered};
-use crate::wire::{Answer, exchange};
+use crate::wire::{Answer, Wire, exchange};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -130,6 +130,19 @@ fn a_refusal_tells_the_sender_nothing_and_the_metrics_why() {
     assert_eq!((wrong.status, wrong.text()), (missing.status, missing.text()));
     let metrics = gateway.get("/metrics").text();
     assert!(metrics.contains("skillhook_rejections_total{reason=\"SH0405\"} 2"), "{metrics}");
+}
+
+#[test]
+fn a_thousand_bad_signatures_do_not_keep_a_good_one_out() {
+    let gateway = Gateway::start(Setup::with([github()]));
+    let mut wire = Wire::open(gateway.receiver);
+    let head =
+        "POST /webhooks/github HTTP/1.1\r\nHost: a\r\nX-Hub-Signature-256: sha256=00\r\nContent-Length: 2\r\n\r\n{}";
+    for _ in 0..1000 {
+        wire.send(head.as_bytes());
+        assert_eq!(wire.answer(PATIENCE).expect_answer().status, 401);
+    }
+    assert_eq!(deliver(&gateway, "@agent review").status, 202);
 }
 
 #[test]

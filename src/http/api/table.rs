@@ -115,6 +115,7 @@ const SINCE: Parameter =
     parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
 const WAIT_SECONDS: Parameter =
     parameter("wait", Form::Number { least: 0, most: WAIT_SECONDS_MAX }, "Wait up to this many seconds for news");
+const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
@@ -126,7 +127,7 @@ impl Operation {
             Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
-            Operation::Reconcile => &[WAIT],
+            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
             | Operation::Health

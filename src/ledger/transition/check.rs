@@ -9,17 +9,21 @@ use crate::ledger::command::Verdict;
 use crate::ledger::memory::Due;
 use crate::ledger::store::Failure;
 use crate::model::backoff;
-use crate::model::ids::TaskId;
+use crate::model::ids::{ProviderName, TaskId};
 use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task, TaskState};
 
 impl Ledgers<'_, '_> {
-    pub(super) fn due_checks(&mut self, now: Timestamp, limit: usize) -> Step<Vec<(Task, PreparedLookup)>> {
+    pub(super) fn due_checks(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Step<Vec<(Task, ProviderName, PreparedLookup)>> {
         let mut due = Vec::new();
         for id in self.memory.queue.checks(now, limit) {
             match self.load(id) {
                 Ok((spec, row)) => match spec.lookup.clone() {
-                    Some(lookup) => due.push((row.with(spec.spec), lookup)),
+                    Some(lookup) => due.push((row.with(spec.spec), spec.provider, lookup)),
                     None => self.lay_aside(id, &super::spec_missing(id), now)?,
                 },
                 Err(Failure::Refused(error)) => self.lay_aside(id, &error, now)?,

@@ -69,7 +69,7 @@ fn next_state(spec: &SpecRow, row: &TaskRow, finish: &Finish) -> Next {
         Finish::Succeeded { .. } => ends(TaskState::Succeeded, None, true, "task.completed"),
         Finish::Cancelled { .. } => ends(TaskState::Cancelled, None, true, "task.cancelled"),
         // Whoever asked for the end does not want another try.
-        Finish::Failed { reason, .. } if row.cancel_requested => {
+        Finish::Failed { reason, .. } | Finish::Dead { reason, .. } if row.cancel_requested => {
             ends(TaskState::Cancelled, Some(reason.clone()), true, "task.cancelled")
         }
         Finish::Released { reason, .. } if row.cancel_requested => {
@@ -82,6 +82,7 @@ fn next_state(spec: &SpecRow, row: &TaskRow, finish: &Finish) -> Next {
             spent: false,
             kind: "task.released",
         },
+        Finish::Dead { reason, .. } => ends(TaskState::Dead, Some(reason.clone()), true, "task.failed"),
         Finish::Failed { reason, retry_after, .. } => {
             let spent = row.attempts_spent + 1;
             if spent >= spec.spec.max_attempts.max(1) || is_final(reason.code) {
@@ -109,7 +110,7 @@ fn is_final(code: Code) -> bool {
 fn result_of(finish: &Finish) -> Option<&crate::model::task::RunResult> {
     match finish {
         Finish::Succeeded { result } => Some(result),
-        Finish::Failed { result, .. } | Finish::Cancelled { result } => result.as_ref(),
+        Finish::Failed { result, .. } | Finish::Dead { result, .. } | Finish::Cancelled { result } => result.as_ref(),
         Finish::Released { .. } => None,
     }
 }

@@ -1,0 +1,79 @@
+//! The small loops beside the large parts: the timer, requests for a pass, maintenance.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Code, Error};
+use crate::http::api::state::{PassReport, PassRequest};
+use crate::ledger::Ledger;
+use crate::reconcile::activator::{Activator, Scope};
+use crate::reconcile::pass::Published;
+use crate::seam::{Clock, random};
+
+/// Longest wait for a pass that somebody asked for.
+const PASS_WAIT: Duration = Duration::from_secs(60);
+/// How often old rows are looked for.
+const MAINTENANCE: Duration = Duration::from_secs(10);
+
+/// Looks at everything now and then, whatever the watcher says; a tenth earlier or later, so that replicas drift apart.
+pub(super) async fn timer(activator: Activator, poll: Duration, stop: CancellationToken) {
+    loop {
+        let jitter = 0.9 + 0.2 * (random() as f64 / u64::MAX as f64);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(poll.mul_f64(jitter)) => { activator.activate(Scope::Everything, "timer"); }
+        }
+    }
+}
+
+/// Answers those who ask for a pass with what it came to.
+pub(super) async fn requests(
+    mut requests: mpsc::Receiver<PassRequest>,
+    activator: Activator,
+    published: watch::Receiver<Option<Published>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => return,
+            request = requests.recv() => match request { Some(request) => request, None => return },
+        };
+        let number = match request.allow_prune {
+            true => activator.activate_allowing_prune("request"),
+            false => activator.activate(Scope::Everything, "request"),
+        };
+        let (activator, published) = (activator.clone(), published.clone());
+        tokio::spawn(async move {
+            let done = activator.finished(number, PASS_WAIT).await;
+            let newest = published.borrow().clone();
+            let answer = match newest {
+                Some(newest) if done => Ok(report(&newest)),
+                _ => Err(Error::new(Code::TimedOut, "the pass has not ended yet")),
+            };
+            let _ = request.done.send(answer);
+        });
+    }
+}
+
+fn report(newest: &Published) -> PassReport {
+    let held = newest.report.prune_held;
+    PassReport {
+        index_digest: newest.report.index_digest,
+        revision: newest.report.revision,
+        actions: newest.report.actions.iter().map(ToString::to_string).collect(),
+        held: (held > 0).then(|| format!("{held} deletions wait for `skillhook reconcile --allow-prune`")),
+        diagnostics: newest.state.observed.diagnostics().into_iter().chain(newest.report.problems.clone()).collect(),
+    }
+}
+
+/// Forgets what is old.
+pub(super) async fn maintenance(ledger: Ledger, clock: Clock, stop: CancellationToken) {
+    loop {
+        if let Err(error) = ledger.maintain(clock.now()).await {
+            tracing::debug!(error = error.internal(), "old rows cannot be removed now");
+        }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(MAINTENANCE) => {} }
+    }
+}

@@ -1,0 +1,352 @@
+//! The composition root: opens, builds, wires, supervises, drains. It reads top to bottom and decides nothing else.
+
+mod background;
+mod routes;
+mod view;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::error::{Code, Context as _, Error, Result};
+use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
+use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
+use crate::http::listen::Listener;
+use crate::http::receiver;
+use crate::http::serve::{Limits, Server};
+use crate::index::{Found, Index};
+use crate::ledger::{self, Ledger};
+use crate::model::check::Rules;
+use crate::model::provider::Catalogue;
+use crate::reconcile::activator::{Activator, Scope};
+use crate::reconcile::judge::Judge;
+use crate::reconcile::pass::{Parts, Published, Reconciler};
+use crate::reconcile::record::{Progress, Recorder};
+use crate::reconcile::watch as watcher;
+use crate::repo::{self, Repository};
+use crate::respond::outbox::Sender;
+use crate::respond::permission::Checker;
+use crate::respond::transport::Transport;
+use crate::seam::Clock;
+use crate::secrets::Secrets;
+use crate::telemetry::metrics::Metrics;
+use crate::worker::Worker;
+use crate::worker::agent::{self, AgentConfig};
+use crate::workspace::Workspaces;
+
+/// Memory for the pages of the index, in bytes.
+const INDEX_CACHE_BYTES: usize = 16 << 20;
+
+/// A service that was started.
+#[derive(Debug)]
+pub struct Service {
+    /// Where providers deliver to.
+    pub receiver: SocketAddr,
+    pub admin: SocketAddr,
+    pub ledger: Ledger,
+    pub activator: Activator,
+    /// What passes published.
+    pub published: watch::Receiver<Option<Published>>,
+    /// How far recording in git has come.
+    pub progress: watch::Receiver<Progress>,
+    stop: CancellationToken,
+    tasks: JoinSet<&'static str>,
+    drain: Duration,
+}
+
+impl Service {
+    /// Asks for an orderly stop; [`Service::ended`] tells when it is over.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits for the end. The unexpected end of any part is an error and starts the drain of the others.
+    ///
+    /// # Errors
+    /// SH0999 names the part that ended by itself.
+    pub async fn ended(mut self) -> Result<()> {
+        let mut fault = None;
+        while let Some(ended) = self.tasks.join_next().await {
+            if self.stop.is_cancelled() {
+                continue;
+            }
+            let part = ended.unwrap_or("a part that panicked");
+            tracing::error!(part, "a part of the service ended by itself: the service stops");
+            fault = Some(Error::new(Code::Bug, format!("`{part}` ended by itself")));
+            self.stop.cancel();
+        }
+        let _ = tokio::time::timeout(self.drain, self.ledger.close()).await;
+        fault.map_or(Ok(()), Err)
+    }
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// With the code of the part that cannot be had: the data directory, a database, the repository, an address.
+pub async fn start(config: Config) -> Result<Service> {
+    let clock = Clock::System;
+    let metrics = Metrics::new();
+    let stop = CancellationToken::new();
+    prepare_data(&config)?;
+
+    let (index, found) = Index::open(&config.data, INDEX_CACHE_BYTES)?;
+    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(&config))?;
+    let repository = Repository::open(&config.root, repository_options(&config))?;
+    let secrets = secrets(&config)?;
+    let judge = Judge::new(rules(&config))?;
+    let activator = Activator::default();
+    let transport = Transport::new()?;
+
+    let reader = index.reader();
+    let parts = Parts {
+        root: config.root.clone(),
+        judge,
+        index,
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        clock: clock.clone(),
+    };
+    let (reconciler, published) = Reconciler::new(parts)?;
+    let contents = reconciler.contents();
+    let mut publisher = routes::Publisher {
+        routes: CurrentRoutes::default(),
+        secrets: CurrentSecrets::default(),
+        finder: secrets.clone(),
+        made: HashMap::new(),
+    };
+    if found == Found::Whole {
+        // The last state serves at once; the first pass corrects it.
+        let state = reader.state();
+        publisher.publish(&state, state.observed.revision().digest, &reconciler.catalogue());
+    }
+    let intake = Intake::new(
+        publisher.routes.clone(),
+        publisher.secrets.clone(),
+        ledger.clone(),
+        metrics.clone(),
+        clock.clone(),
+        intake_options(&config, &reconciler.catalogue(), &secrets),
+    );
+
+    let limits = limits(&config);
+    let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
+    let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
+    let socket = Listener::unix(&config.admin_socket())?;
+    let address = |listener: &Listener| {
+        listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
+    };
+    let (receiver_address, admin_address) = (address(&receiver_listener)?, address(&admin_listener)?);
+
+    let (reconcile, requests) = Reconcile::channel();
+    let current = CurrentIndex::default();
+    let api = Arc::new(ApiState {
+        ledger: ledger.clone(),
+        index: current.clone(),
+        reconcile,
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        started_at: clock.now(),
+    });
+    let (progress_sender, progress) = watch::channel(Progress::default());
+
+    let mut tasks = JoinSet::new();
+    let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
+    let filter = receiver::filter(intake, &limits);
+    spawn(&mut tasks, "receiver", server("receiver", receiver_listener).serve(filter, stop.clone()));
+    let admin = crate::http::api::filter("admin", Arc::clone(&api), &limits);
+    spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
+    let local = crate::http::api::filter("socket", api, &limits);
+    spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
+
+    let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
+    spawn(&mut tasks, "secrets", secrets_again);
+    let publish = move |published: &Published| {
+        publisher.publish(&published.state, published.served.digest, &published.catalogue);
+    };
+    activator.activate(Scope::Everything, "start");
+    spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
+    spawn(&mut tasks, "watch", watcher::watch(config.root.clone(), activator.clone(), stop.clone()));
+    spawn(&mut tasks, "timer", background::timer(activator.clone(), config.poll(), stop.clone()));
+    spawn(&mut tasks, "requests", background::requests(requests, activator.clone(), published.clone(), stop.clone()));
+    spawn(
+        &mut tasks,
+        "view",
+        view::keep(current, published.clone(), progress.clone(), secrets.clone(), clock.clone(), stop.clone()),
+    );
+    let recorder = Recorder {
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        contents,
+        clock: clock.clone(),
+        progress: progress_sender,
+        commits: config.settings.git.commit,
+        pushes: config.settings.git.push,
+        network: Duration::from_secs(config.settings.git.network_seconds),
+        poll: config.poll(),
+    };
+    spawn(&mut tasks, "recorder", recorder.run(published.clone(), stop.clone()));
+    let sender = Sender {
+        ledger: ledger.clone(),
+        transport: transport.clone(),
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    spawn(&mut tasks, "sender", sender.run(stop.clone()));
+    let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
+    spawn(&mut tasks, "checker", checker.run(stop.clone()));
+    let worker = worker(&config, &ledger, repository, &clock, &metrics)?;
+    spawn(&mut tasks, "worker", worker.run(stop.clone()));
+    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
+
+    let drain = Duration::from_secs(config.settings.server.drain_seconds);
+    Ok(Service {
+        receiver: receiver_address,
+        admin: admin_address,
+        ledger,
+        activator,
+        published,
+        progress,
+        stop,
+        tasks,
+        drain,
+    })
+}
+
+fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = T> + Send + 'static) {
+    tasks.spawn(async move {
+        part.await;
+        name
+    });
+}
+
+/// The data directory is private, and git never sees it.
+fn prepare_data(config: &Config) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let failed = "the data directory cannot be prepared";
+    std::fs::create_dir_all(&config.data).context(Code::SettingInvalid, failed)?;
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&config.data, private).context(Code::SettingInvalid, failed)?;
+    std::fs::write(config.data.join(".gitignore"), "*\n").context(Code::SettingInvalid, failed)
+}
+
+fn ledger_options(config: &Config) -> ledger::Options {
+    ledger::Options {
+        cache_bytes: config.settings.queue.cache_mib << 20,
+        keep: Duration::from_secs(config.settings.queue.keep_days.saturating_mul(24 * 60 * 60)),
+        ..ledger::Options::default()
+    }
+}
+
+/// What checks files: the operator's part of the rules.
+pub fn rules(config: &Config) -> Rules {
+    Rules {
+        secret_env_patterns: config.settings.secrets.env_allow.clone(),
+        unsigned_allowed: config.settings.secrets.allow_unsigned,
+    }
+}
+
+fn repository_options(config: &Config) -> repo::Options {
+    let environment = config.environment.iter().filter(|(name, _)| repo::passes_to_git(name));
+    repo::Options {
+        remote: Some(config.settings.git.remote.clone()),
+        environment: environment.map(|(name, value)| (name.into(), value.into())).collect(),
+        committer: author(config),
+        ..repo::Options::default()
+    }
+}
+
+fn author(config: &Config) -> repo::Author {
+    let git = &config.settings.git;
+    repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
+}
+
+fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> intake::Options {
+    intake::Options {
+        public_url: config.settings.server.public_url.clone(),
+        unsigned_allowed: config.settings.secrets.allow_unsigned,
+        providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+    }
+}
+
+fn secrets(config: &Config) -> Result<Secrets> {
+    let settings = &config.settings;
+    let directory = config.data.join(&settings.secrets.directory);
+    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone())
+}
+
+fn limits(config: &Config) -> Limits {
+    let limits = &config.settings.limits;
+    Limits {
+        connections_max: limits.connections_max,
+        body_bytes_max: limits.body_bytes_max as u64,
+        head_deadline: Duration::from_secs(limits.header_seconds),
+        body_deadline: Duration::from_secs(limits.body_seconds),
+        idle_deadline: Duration::from_secs(limits.idle_seconds),
+        ..Limits::default()
+    }
+}
+
+fn worker(
+    config: &Config,
+    ledger: &Ledger,
+    repository: Repository,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Worker> {
+    let settings = &config.settings;
+    Ok(Worker {
+        ledger: ledger.clone(),
+        workspaces: Workspaces::new(repository, config.data.join("workspaces"), crate::workspace::Limits::default()),
+        agent: Arc::new(agent_config(config)?),
+        attempts: config.data.join("attempts"),
+        running_max: settings.queue.running_max,
+        model: Some(settings.agent.model.clone()).filter(|model| !model.is_empty()),
+        max_turns: settings.agent.max_turns,
+        budget_usd: settings.agent.budget_usd,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        drain: Duration::from_secs(settings.server.drain_seconds),
+    })
+}
+
+/// How agents are run here, as the operator has set it.
+///
+/// # Errors
+/// SH0301 when a sandbox is required and there is none.
+pub fn agent_config(config: &Config) -> Result<AgentConfig> {
+    let settings = &config.settings.agent;
+    let mode = match settings.sandbox.as_str() {
+        "bubblewrap" => agent::sandbox::Mode::Bubblewrap,
+        "landlock" => agent::sandbox::Mode::Landlock,
+        "off" => agent::sandbox::Mode::Off,
+        _ => agent::sandbox::Mode::Auto,
+    };
+    let supervisor = std::env::current_exe().context(Code::Bug, "the own program cannot be found")?;
+    Ok(AgentConfig {
+        program: PathBuf::from(&settings.program),
+        leading_args: settings.args.clone(),
+        supervisor,
+        path: config.path.clone(),
+        config_dir: config.data.join("agent"),
+        credential: None,
+        base_url: None,
+        extra_env: config.agent_env.clone(),
+        sandbox: agent::Sandbox::detect(mode, &config.path)?,
+        read_also: Vec::new(),
+        write_also: Vec::new(),
+        limits: agent::Limits { idle: Duration::from_secs(settings.idle_seconds), ..agent::Limits::default() },
+    })
+}

@@ -1,0 +1,179 @@
+//! The read model of the admin API: what is in force, with the conditions that only the whole service knows.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::api::state::{
+    AgentView, Condition, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
+};
+use crate::model::entry::{self, WebhookEntry};
+use crate::model::ids::SkillName;
+use crate::model::snapshot::skill_path;
+use crate::reconcile::pass::Published;
+use crate::reconcile::record::Progress;
+use crate::seam::Clock;
+use crate::secrets::Secrets;
+
+/// Publishes a new view whenever a pass or the recorder has news.
+pub(super) async fn keep(
+    current: CurrentIndex,
+    mut published: watch::Receiver<Option<Published>>,
+    mut progress: watch::Receiver<Progress>,
+    secrets: Secrets,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    let mut since: BTreeMap<String, (bool, String, Timestamp)> = BTreeMap::new();
+    loop {
+        let newest = published.borrow_and_update().clone();
+        let recorded = progress.borrow_and_update().clone();
+        if let Some(newest) = newest {
+            let mut look =
+                Look { newest: &newest, recorded: &recorded, secrets: &secrets, now: clock.now(), since: &mut since };
+            current.publish(look.view());
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = published.changed() => if changed.is_err() { return },
+            changed = progress.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+struct Look<'a> {
+    newest: &'a Published,
+    recorded: &'a Progress,
+    secrets: &'a Secrets,
+    now: Timestamp,
+    /// When each condition took its value.
+    since: &'a mut BTreeMap<String, (bool, String, Timestamp)>,
+}
+
+impl Look<'_> {
+    fn view(&mut self) -> IndexView {
+        let observed = &self.newest.state.observed;
+        let webhooks = observed.webhooks.values().map(|entry| self.webhook(entry)).collect();
+        let skills = observed.skills.iter().map(|(name, entry)| self.skill(name, entry)).collect();
+        let agents = observed
+            .agents
+            .iter()
+            .map(|(name, entry)| AgentView {
+                name: name.clone(),
+                description: entry.facts.as_ref().map(|facts| facts.description.clone()).unwrap_or_default(),
+                path: entry.path.clone(),
+                model: entry.facts.as_ref().and_then(|facts| facts.model.clone()),
+                diagnostics: entry.diagnostics.clone(),
+            })
+            .collect();
+        let providers = self
+            .newest
+            .catalogue
+            .iter()
+            .map(|definition| ProviderView {
+                name: definition.name().clone(),
+                title: definition.title().to_owned(),
+                source: definition.path().to_owned(),
+                secret_slots: definition.slots().map(|(slot, _)| slot.to_owned()).collect(),
+            })
+            .collect();
+        IndexView {
+            digest: self.newest.state.digest,
+            revision: self.newest.served.digest,
+            applied_at: self.newest.report.at,
+            webhooks,
+            skills,
+            agents,
+            providers,
+        }
+    }
+
+    fn webhook(&mut self, entry: &WebhookEntry) -> WebhookView {
+        let observed = &self.newest.state.observed;
+        let name = format!("webhook/{}", entry.spec.id);
+        let held: Vec<_> = entry
+            .sources
+            .iter()
+            .filter_map(|skill| observed.skills.get(skill))
+            .filter(|skill| skill.standing != entry::Standing::Current)
+            .flat_map(|skill| skill.diagnostics.clone())
+            .collect();
+        let (ready, reason, message) = self.readiness(entry);
+        let mut conditions = vec![self.condition(&name, Standing::Ready, ready, reason, message, entry.generation)];
+        if let Some(first) = held.first() {
+            let message = format!("{first}; generation {} stays live", entry.generation);
+            conditions.push(self.condition(&name, Standing::Stalled, true, "FileInvalid", message, entry.generation));
+        }
+        conditions.extend(self.recording(&name, entry.generation));
+        WebhookView { spec: entry.spec.clone(), generation: entry.generation, conditions, diagnostics: held }
+    }
+
+    fn readiness(&self, entry: &WebhookEntry) -> (bool, &'static str, String) {
+        if !entry.spec.enabled {
+            return (false, "Disabled", "the webhook is disabled in its file".to_owned());
+        }
+        if entry.spec.requires_signature && self.secrets.for_webhook(&entry.spec).slots().next().is_none() {
+            let named: Vec<_> = entry.spec.secrets.values().flatten().map(ToString::to_string).collect();
+            return (false, "SecretMissing", format!("no secret is set: {}", named.join(", ")));
+        }
+        (true, "Serving", format!("generation {} is live", entry.generation))
+    }
+
+    fn skill(&mut self, name: &SkillName, entry: &entry::SkillEntry) -> SkillView {
+        let resource = format!("skill/{name}");
+        let (ready, reason, message) = match entry.standing {
+            entry::Standing::Current => (true, "Current", "the file is in force".to_owned()),
+            entry::Standing::Held => (true, "Held", "the last good version stays in force".to_owned()),
+            entry::Standing::Rejected => (false, "Invalid", "nothing of the file is in force".to_owned()),
+        };
+        let mut conditions = vec![self.condition(&resource, Standing::Ready, ready, reason, message, 0)];
+        if entry.standing != entry::Standing::Current {
+            let message = entry.diagnostics.first().map(ToString::to_string).unwrap_or_default();
+            conditions.push(self.condition(&resource, Standing::Stalled, true, "FileInvalid", message, 0));
+        }
+        let webhooks = &self.newest.state.observed.webhooks;
+        SkillView {
+            name: name.clone(),
+            description: entry.facts.as_ref().map(|facts| facts.description.clone()).unwrap_or_default(),
+            path: skill_path(name.as_str()),
+            webhooks: webhooks.values().filter(|w| w.sources.contains(name)).map(|w| w.spec.id.clone()).collect(),
+            conditions,
+            diagnostics: entry.diagnostics.clone(),
+        }
+    }
+
+    /// Committed and Pushed hold for the whole tree.
+    fn recording(&mut self, name: &str, generation: u64) -> Vec<Condition> {
+        let steps = [(Standing::Committed, &self.recorded.committed), (Standing::Pushed, &self.recorded.pushed)];
+        let steps = steps.map(|(kind, step)| (kind, step.trouble.clone(), step.commit.clone()));
+        steps
+            .into_iter()
+            .map(|(kind, trouble, commit)| {
+                let done = trouble.is_none() && commit.is_some();
+                let message = trouble.or(commit).unwrap_or_else(|| "not yet".to_owned());
+                self.condition(name, kind, done, if done { "Recorded" } else { "Waiting" }, message, generation)
+            })
+            .collect()
+    }
+
+    fn condition(
+        &mut self,
+        resource: &str,
+        kind: Standing,
+        status: bool,
+        reason: &str,
+        message: String,
+        observed_generation: u64,
+    ) -> Condition {
+        let key = format!("{resource} {kind:?}");
+        let now = self.now;
+        let known = self.since.entry(key).or_insert_with(|| (status, reason.to_owned(), now));
+        if (known.0, known.1.as_str()) != (status, reason) {
+            *known = (status, reason.to_owned(), now);
+        }
+        let last_transition = known.2;
+        Condition { kind, status, reason: reason.to_owned(), message, observed_generation, last_transition }
+    }
+}

@@ -1,0 +1,189 @@
+//! `get` and `describe`: what is in force and what happened, as the server knows it.
+
+use clap::{Args, ValueHint};
+use serde_json::Value;
+
+use super::client::{Client, DEADLINE, Route};
+use super::context::Context;
+use super::exit::Exit;
+use super::kind::{Kind, Target, TargetParser};
+use super::sheet;
+use crate::error::{Code, Error, Result};
+use crate::model::diagnostic::did_you_mean;
+use crate::model::task::TaskState;
+
+/// Largest page that is asked for at once.
+const PAGE_ITEMS_MAX: usize = 200;
+/// Pages that are asked for at most.
+const PAGES_MAX: usize = 10_000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  skillhook get webhooks
+  skillhook get webhook github -o yaml
+  skillhook get tasks --state running,dead --webhook github
+  skillhook get deliveries --limit 5 -o wide
+  skillhook get tasks -o name | head -1")]
+pub struct Get {
+    /// What to list, or KIND/NAME
+    #[arg(value_name = "KIND", value_parser = TargetParser)]
+    target: Target,
+    /// Only the one of this name or id
+    name: Option<String>,
+    /// Tasks and deliveries: only those of this webhook
+    #[arg(long, value_name = "ID")]
+    webhook: Option<String>,
+    /// Tasks: only those in these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = states())]
+    state: Vec<String>,
+    /// Tasks and deliveries: at most so many, the newest
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    limit: usize,
+    /// Tasks and deliveries: only those before this id
+    #[arg(long, value_name = "ID")]
+    before: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  skillhook describe webhook github
+  skillhook describe task tsk_0197a3c0de7d7f0b8a5d3c2b1a098765")]
+pub struct Describe {
+    /// What it is, or KIND/NAME
+    #[arg(value_name = "KIND", value_parser = TargetParser)]
+    target: Target,
+    /// Its name or id
+    #[arg(value_hint = ValueHint::Other)]
+    name: Option<String>,
+}
+
+fn states() -> clap::builder::PossibleValuesParser {
+    TaskState::ALL.map(TaskState::as_str).into()
+}
+
+impl Get {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let client = context.client()?;
+        let kind = self.target.kind;
+        if let Some(name) = one_name(self.target.name.as_deref(), self.name.as_deref())? {
+            let found = one(&client, kind, name).await?;
+            if context.output.format.is_machine() {
+                context.output.record(&found);
+            } else {
+                context.output.list(kind.sheet(), &[found]);
+            }
+            return Ok(Exit::Done);
+        }
+        if !kind.has_pages() && (self.webhook.is_some() || self.before.is_some()) {
+            return Err(Error::new(Code::Usage, format!("`{}` has no such filter", kind.sheet().plural))
+                .hint("`--webhook` and `--before` are for tasks and deliveries"));
+        }
+        if kind != Kind::Tasks && !self.state.is_empty() {
+            return Err(Error::new(Code::Usage, "`--state` is for tasks"));
+        }
+        let (items, more) = self.pages(&client).await?;
+        context.output.list(kind.sheet(), &items);
+        if let Some(before) = more.filter(|_| kind.has_pages()) {
+            context.output.note(&format!("there may be more: add `--before {before}` or a larger `--limit`"));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// At most `limit` items where they come in pages, and the cursor of those that are left.
+    async fn pages(&self, client: &Client) -> Result<(Vec<Value>, Option<String>)> {
+        let plural = self.target.kind.sheet().plural;
+        let (mut items, mut before) = (Vec::new(), self.before.clone());
+        for _ in 0..PAGES_MAX {
+            let mut route = Route::api(&[plural]);
+            if self.target.kind.has_pages() {
+                let states = (!self.state.is_empty()).then(|| self.state.join(","));
+                let wanted = self.limit.saturating_sub(items.len()).min(PAGE_ITEMS_MAX);
+                route = route
+                    .with("limit", wanted.max(1))
+                    .with_some("webhook", self.webhook.as_deref())
+                    .with_some("state", states)
+                    .with_some("before", before.as_deref());
+            }
+            let (page, next) = items_of(client.get(route, DEADLINE).await?);
+            items.extend(page);
+            before = next;
+            if before.is_none() || (self.target.kind.has_pages() && items.len() >= self.limit) {
+                break;
+            }
+        }
+        if self.target.kind.has_pages() {
+            items.truncate(self.limit);
+        }
+        Ok((items, before))
+    }
+}
+
+impl Describe {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let Some(name) = one_name(self.target.name.as_deref(), self.name.as_deref())? else {
+            let singular = self.target.kind.sheet().singular;
+            return Err(Error::new(Code::Usage, format!("which {singular}?"))
+                .hint(format!("`skillhook get {}` lists them", self.target.kind.sheet().plural)));
+        };
+        let found = one(&context.client()?, self.target.kind, name).await?;
+        context.output.record(&found);
+        Ok(Exit::Done)
+    }
+}
+
+/// The items of a list and the cursor of its next page.
+pub fn items_of(answer: Value) -> (Vec<Value>, Option<String>) {
+    let next = answer.get("next").map(sheet::text).filter(|next| !next.is_empty());
+    match answer {
+        Value::Array(items) => (items, None),
+        Value::Object(mut fields) => match fields.remove("items") {
+            Some(Value::Array(items)) => (items, next),
+            _ => (Vec::new(), None),
+        },
+        _ => (Vec::new(), None),
+    }
+}
+
+fn one_name<'a>(in_target: Option<&'a str>, named: Option<&'a str>) -> Result<Option<&'a str>> {
+    match (in_target, named) {
+        (Some(_), Some(extra)) => {
+            Err(Error::new(Code::Usage, format!("`{extra}` is one name too many")).hint("write KIND/NAME or KIND NAME"))
+        }
+        (name, None) | (None, name) => Ok(name),
+    }
+}
+
+async fn one(client: &Client, kind: Kind, name: &str) -> Result<Value> {
+    let sheet = kind.sheet();
+    if kind.has_address() {
+        return client.get(Route::api(&[sheet.plural, name]), DEADLINE).await;
+    }
+    let (items, _) = items_of(client.get(Route::api(&[sheet.plural]), DEADLINE).await?);
+    let names: Vec<String> = items.iter().map(|item| sheet::text(sheet::find(item, sheet.name))).collect();
+    match items.iter().zip(&names).find(|(_, known)| *known == name) {
+        Some((item, _)) => Ok(item.clone()),
+        None => {
+            let nearest = did_you_mean(name, names.iter().map(String::as_str));
+            let hint = match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => format!("`skillhook get {}` lists them", sheet.plural),
+            };
+            Err(Error::new(Code::NotFound, format!("there is no {} `{name}`", sheet.singular)).hint(hint))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lists_come_with_or_without_an_envelope() {
+        assert_eq!(items_of(json!({"items": [1], "next": null})), (vec![json!(1)], None));
+        assert_eq!(items_of(json!({"items": [1], "next": "x"})), (vec![json!(1)], Some("x".into())));
+        assert_eq!(items_of(json!([1, 2])).0.len(), 2);
+    }
+}

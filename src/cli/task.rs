@@ -1,0 +1,175 @@
+//! `logs`, `retry` and `cancel`: one task, followed and steered.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::{Client, DEADLINE, Route};
+use super::context::Context;
+use super::exit::Exit;
+use super::get::items_of;
+use super::output::{BAD, CARE, STRONG, harmless, harmless_lines};
+use super::sheet;
+use crate::error::{Code, Error, Result};
+use crate::model::task::TaskState;
+
+/// How often a followed log is asked for more.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  skillhook logs tsk_0197a3c0de7d7f0b8a5d3c2b1a098765
+  skillhook logs task/tsk_0197a3c0de7d7f0b8a5d3c2b1a098765 -f")]
+pub struct Logs {
+    /// The task's id
+    task: String,
+    /// Stay until the task has ended
+    #[arg(short, long)]
+    follow: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A task that is dead, cancelled, refused or succeeded is put in the queue again, with the prompt that it had.
+
+Examples:
+  skillhook retry tsk_0197a3c0de7d7f0b8a5d3c2b1a098765")]
+pub struct Retry {
+    /// The task's id
+    task: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A task that waits is cancelled at once; a running one is asked to stop, and its agent is ended.
+
+Examples:
+  skillhook cancel tsk_0197a3c0de7d7f0b8a5d3c2b1a098765
+  skillhook cancel tsk_0197a3c0de7d7f0b8a5d3c2b1a098765 -y")]
+pub struct Cancel {
+    /// The task's id
+    task: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Say what would be cancelled, and cancel nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Logs {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let client = context.client()?;
+        let id = bare(&self.task);
+        let mut from = 0;
+        loop {
+            let told = client.get(Route::api(&["tasks", id, "logs"]).with("from", from), DEADLINE).await?;
+            let ended = told["ended"].as_bool().unwrap_or(true);
+            from = told["next"].as_u64().unwrap_or(from);
+            let (lines, _) = items_of(told);
+            lines.iter().for_each(|line| print(context, line));
+            if context.output.is_closed() || (lines.is_empty() && (ended || !self.follow)) {
+                return Ok(Exit::Done);
+            }
+            if lines.is_empty() {
+                tokio::time::sleep(FOLLOW_EVERY).await;
+            }
+        }
+    }
+}
+
+impl Retry {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let task = context.client()?.post(Route::api(&["tasks", bare(&self.task), "retry"]), DEADLINE).await?;
+        context.output.value(&task, |task| format!("{}\n", one_line(task)));
+        Ok(Exit::Done)
+    }
+}
+
+impl Cancel {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let client = context.client()?;
+        let id = bare(&self.task);
+        let task = client.get(Route::api(&["tasks", id]), DEADLINE).await?;
+        if has_ended(&task) {
+            return Err(Error::new(Code::WrongState, format!("the task has ended: {}", one_line(&task))));
+        }
+        if self.dry_run {
+            context.output.value(&task, |task| format!("would cancel {}\n", one_line(task)));
+            return Ok(Exit::Done);
+        }
+        if !self.yes && !context.output.confirmed(&format!("Cancel {}?", one_line(&task)))? {
+            context.output.note("nothing was done");
+            return Ok(Exit::Refused);
+        }
+        let task = cancelled(&client, id).await?;
+        context.output.value(&task, |task| format!("{}\n", one_line(task)));
+        Ok(Exit::Done)
+    }
+}
+
+async fn cancelled(client: &Client, id: &str) -> Result<Value> {
+    client.post(Route::api(&["tasks", id, "cancel"]), DEADLINE).await
+}
+
+/// The id out of `task/ID`, as `-o name` prints it.
+fn bare(task: &str) -> &str {
+    task.strip_prefix("task/").unwrap_or(task)
+}
+
+fn has_ended(task: &Value) -> bool {
+    let state = serde_json::from_value::<TaskState>(task["state"].clone());
+    state.is_ok_and(TaskState::is_terminal)
+}
+
+/// `task/ID queued: webhook github, command review`.
+fn one_line(task: &Value) -> String {
+    let said = |at: &[&str]| harmless(&sheet::text(sheet::find(task, at)));
+    let (id, state) = (said(&["/id", "/spec/id"]), said(&["/state"]));
+    let (webhook, command) = (said(&["/webhook", "/spec/webhook"]), said(&["/command", "/spec/command"]));
+    format!("task/{id} {state}: webhook {webhook}, command {command}")
+}
+
+fn print(context: &Context, line: &Value) {
+    if context.output.format.is_machine() {
+        // One object a line: a log has no end to wait for.
+        context.output.line(&line.to_string());
+        return;
+    }
+    let at = line["at"].as_str().unwrap_or_default();
+    let at = at.get(11..19).unwrap_or(at);
+    let kind = line["kind"].as_str().unwrap_or_default();
+    let style = match kind {
+        "error" => BAD,
+        "note" => CARE,
+        _ => STRONG,
+    };
+    let text = harmless_lines(line["text"].as_str().unwrap_or_default());
+    let text = text.trim_end().replace('\n', "\n                ");
+    context.output.line(&format!("{} {style}{kind:<6}{style:#} {text}", harmless(at)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_task_is_named_in_one_line_in_either_shape() {
+        let nested = json!({"spec": {"id": "tsk_1", "webhook": "github", "command": "review"}, "state": "queued"});
+        let flat = json!({"id": "tsk_1", "webhook": "github", "command": "review", "state": "queued"});
+        assert_eq!(one_line(&nested), "task/tsk_1 queued: webhook github, command review");
+        assert_eq!(one_line(&nested), one_line(&flat));
+    }
+
+    #[test]
+    fn only_states_that_last_have_ended() {
+        for (state, ended) in
+            [("running", false), ("checking", false), ("dead", true), ("succeeded", true), ("?", false)]
+        {
+            assert_eq!(has_ended(&json!({"state": state})), ended, "{state}");
+        }
+    }
+}

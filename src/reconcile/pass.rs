@@ -1,0 +1,326 @@
+//! The one pass: look, judge, plan, apply, publish. It never waits for the network and never for git.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::activator::{Activation, Activator, Scope};
+use super::embedded;
+use super::judge::Judge;
+use super::look::Looker;
+use crate::error::{Error, Result};
+use crate::index::{Index, State};
+use crate::ledger::Ledger;
+use crate::ledger::rows::Generation;
+use crate::model::desired::{Circumstances, Embedded, judge};
+use crate::model::diagnostic::Diagnostic;
+use crate::model::digest::Digest;
+use crate::model::entry::{Observed, Standing};
+use crate::model::plan::{Action, Generations, plan};
+use crate::model::provider::Catalogue;
+use crate::model::revision::{FileRef, Revision};
+use crate::model::snapshot::{Judged, Snapshot};
+use crate::seam::Clock;
+use crate::telemetry::event::{Event as _, PassEnded, PassOutcome};
+use crate::telemetry::metrics::Metrics;
+
+/// After a pass that failed, the next one is tried after this.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What a pass did, for people and metrics.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub number: u64,
+    pub at: Timestamp,
+    pub duration_ms: u64,
+    pub reasons: Vec<&'static str>,
+    pub actions: Vec<Action>,
+    pub index_digest: Digest,
+    pub revision: Digest,
+    /// Problems of files that are passed over, and of provider definitions.
+    pub problems: Vec<Diagnostic>,
+    /// How many deletions wait for a person.
+    pub prune_held: usize,
+}
+
+/// What was published by the last pass: the state, what to record of it, and what was done.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub report: Arc<Report>,
+    pub state: Arc<State>,
+    pub catalogue: Arc<Catalogue>,
+    /// Everything in force, embedded files included: what runs see.
+    pub served: Arc<Revision>,
+    /// The files of the tree that are good: what is committed.
+    pub tree: Arc<Revision>,
+    /// Paths (ending in `/` for directories) whose committed version stays, because the file is broken or doubtful.
+    pub held: Arc<BTreeSet<String>>,
+}
+
+/// Contents that passes read and that are not recorded in git yet.
+#[derive(Clone, Debug, Default)]
+pub struct Contents(Arc<std::sync::Mutex<HashMap<String, Arc<[u8]>>>>);
+
+impl Contents {
+    fn add(&self, more: HashMap<String, Arc<[u8]>>) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(more);
+    }
+
+    pub fn get(&self, path: &str) -> Option<Arc<[u8]>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// Forgets what a recorded revision holds.
+    pub fn recorded(&self, revision: &Revision) {
+        let mut contents = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        contents.retain(|path, bytes| revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes)));
+    }
+}
+
+/// What a reconciler is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub root: PathBuf,
+    pub judge: Judge,
+    pub index: Index,
+    pub ledger: Ledger,
+    pub activator: Activator,
+    pub clock: Clock,
+}
+
+impl Parts {
+    /// Opens both databases of a data directory, with the operator's rules at their defaults.
+    ///
+    /// # Errors
+    /// As [`Index::open`] and [`Ledger::open`].
+    pub fn for_directory(root: &Path, data: &Path, clock: Clock) -> Result<Self> {
+        let (index, _) = Index::open(data, 16 << 20)?;
+        let ledger = Ledger::open(&data.join(crate::ledger::FILE), crate::ledger::Options::default())?;
+        let judge = Judge::new(crate::model::check::Rules::default())?;
+        Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock })
+    }
+}
+
+/// Owns the pass and everything that only the pass writes.
+#[derive(Debug)]
+pub struct Reconciler {
+    looker: Looker,
+    judge: Judge,
+    pub index: Index,
+    embedded: Embedded,
+    embedded_contents: HashMap<String, Arc<[u8]>>,
+    ledger: Ledger,
+    activator: Activator,
+    clock: Clock,
+    contents: Contents,
+    published: watch::Sender<Option<Published>>,
+    absent_since: BTreeMap<String, Timestamp>,
+    generations: Option<Generations>,
+}
+
+impl Reconciler {
+    /// The reconciler, and where its publications are seen.
+    ///
+    /// # Errors
+    /// SH0999 when a shipped file is not valid.
+    pub fn new(parts: Parts) -> Result<(Self, watch::Receiver<Option<Published>>)> {
+        let (embedded, embedded_contents) = embedded::load(&parts.judge)?;
+        let (published, receiver) = watch::channel(None);
+        let reconciler = Self {
+            looker: Looker::new(parts.root),
+            judge: parts.judge,
+            index: parts.index,
+            embedded,
+            embedded_contents,
+            ledger: parts.ledger,
+            activator: parts.activator,
+            clock: parts.clock,
+            contents: Contents::default(),
+            published,
+            absent_since: BTreeMap::new(),
+            generations: None,
+        };
+        Ok((reconciler, receiver))
+    }
+
+    /// What passes have read and git does not hold yet.
+    pub fn contents(&self) -> Contents {
+        self.contents.clone()
+    }
+
+    /// The definitions in force, before the first pass those that come with the program.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.judge.catalogue()
+    }
+
+    /// Runs passes until the token is cancelled. `publish` makes routes of a state; it runs before readers are told.
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        metrics: Metrics,
+        mut publish: impl FnMut(&Published) + Send + 'static,
+    ) {
+        loop {
+            let (number, activation) = tokio::select! {
+                () = stop.cancelled() => return,
+                next = self.activator.next() => next,
+            };
+            let begun = Instant::now();
+            let worked = tokio::task::spawn_blocking(move || {
+                let outcome = self.pass(number, &activation);
+                if let Ok((published, _)) = &outcome {
+                    publish(published);
+                }
+                (self, publish, outcome)
+            });
+            let Ok((reconciler, same_publish, outcome)) = worked.await else {
+                tracing::error!("a reconcile pass panicked: the service stops");
+                stop.cancel();
+                return;
+            };
+            (self, publish) = (reconciler, same_publish);
+            tell(&outcome, begun.elapsed(), self.clock.now(), &metrics);
+            let again = match outcome {
+                Ok((published, again)) => {
+                    self.published.send_replace(Some(published));
+                    again
+                }
+                // What was served stays in force.
+                Err(_) => Some(RETRY),
+            };
+            self.activator.finish(number);
+            if let Some(delay) = again {
+                let activator = self.activator.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    activator.activate(Scope::Everything, "look again");
+                });
+            }
+        }
+    }
+
+    /// One pass; answers what is in force now, and after what time to look again.
+    ///
+    /// # Errors
+    /// When the generations or the index cannot be written; nothing has changed then.
+    pub fn pass(&mut self, number: u64, activation: &Activation) -> Result<(Published, Option<Duration>), Error> {
+        let begun = Instant::now();
+        let now = self.clock.now();
+        let snapshot = self.looker.look(&activation.scope, &mut self.judge, now.as_nanosecond());
+        self.contents.add(self.looker.take_contents());
+        let before = self.index.reader().state();
+        let circumstances =
+            Circumstances { now, absent_since: &self.absent_since, allow_prune: activation.allow_prune };
+        let catalogue = self.judge.catalogue();
+        let judgement = judge(&snapshot, &before.observed, &self.embedded, &catalogue, &circumstances);
+        let generations = self.generations()?;
+        let plan = plan(judgement.desired, &before.observed, &generations);
+        self.remember_generations(&plan.next, &generations)?;
+        let actions = plan.actions.clone();
+        let state = if plan.is_empty() && plan.next == before.observed { before } else { self.index.apply(plan)? };
+        self.absent_since = judgement.absent_since;
+        let served = Arc::new(state.observed.revision());
+        self.contents.add(self.missing_embedded(&served));
+        let (tree, held) = tree_of(&snapshot, &state.observed);
+        let report = Report {
+            number,
+            at: now,
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            reasons: activation.reasons.iter().copied().collect(),
+            actions,
+            index_digest: state.digest,
+            revision: served.digest,
+            problems: snapshot.problems,
+            prune_held: judgement.prune_held,
+        };
+        let again =
+            judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
+        let published = Published {
+            report: Arc::new(report),
+            state,
+            catalogue,
+            served,
+            tree: Arc::new(tree),
+            held: Arc::new(held),
+        };
+        Ok((published, again))
+    }
+
+    fn generations(&mut self) -> Result<Generations> {
+        if self.generations.is_none() {
+            let rows = self.ledger.generations()?;
+            self.generations = Some(rows.into_iter().map(|(id, row)| (id, (row.number, row.digest))).collect());
+        }
+        Ok(self.generations.clone().unwrap_or_default())
+    }
+
+    /// In the ledger first: a number that was served is never given to another spec.
+    fn remember_generations(&mut self, next: &Observed, known: &Generations) -> Result<()> {
+        let new: Vec<_> = next
+            .webhooks
+            .iter()
+            .filter(|(id, entry)| known.get(*id) != Some(&(entry.generation, entry.digest)))
+            .map(|(id, entry)| (id.clone(), Generation { number: entry.generation, digest: entry.digest }))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.ledger.put_generations(new.clone())?;
+        if let Some(generations) = &mut self.generations {
+            generations.extend(new.into_iter().map(|(id, row)| (id, (row.number, row.digest))));
+        }
+        Ok(())
+    }
+
+    fn missing_embedded(&self, served: &Revision) -> HashMap<String, Arc<[u8]>> {
+        let wanted = |path: &String| served.files.contains_key(path) && self.contents.get(path).is_none();
+        let missing = self.embedded_contents.iter().filter(|(path, _)| wanted(path));
+        missing.map(|(path, bytes)| (path.clone(), Arc::clone(bytes))).collect()
+    }
+}
+
+fn tell(outcome: &Result<(Published, Option<Duration>)>, elapsed: Duration, at: Timestamp, metrics: &Metrics) {
+    let (outcome, actions, error) = match outcome {
+        Ok((published, _)) if published.report.prune_held > 0 => {
+            (PassOutcome::Held, published.report.actions.len(), None)
+        }
+        Ok((published, _)) if published.report.actions.is_empty() => (PassOutcome::Unchanged, 0, None),
+        Ok((published, _)) => (PassOutcome::Applied, published.report.actions.len(), None),
+        Err(error) => (PassOutcome::Failed, 0, Some(error)),
+    };
+    PassEnded { outcome, actions, error, elapsed, at }.emit(metrics);
+}
+
+/// The good files of the tree, and what is held back.
+fn tree_of(snapshot: &Snapshot, observed: &Observed) -> (Revision, BTreeSet<String>) {
+    let mut files: BTreeMap<String, FileRef> = snapshot.providers.clone();
+    let mut held = BTreeSet::new();
+    for (name, entry) in observed.skills.iter().filter(|(_, entry)| entry.standing != Standing::Current) {
+        if !entry.embedded || snapshot.skills.contains_key(name) {
+            held.insert(format!(".claude/skills/{name}/"));
+        }
+    }
+    for (name, entry) in observed.agents.iter().filter(|(_, entry)| entry.standing != Standing::Current) {
+        if !entry.embedded || snapshot.agents.contains_key(name) {
+            held.insert(entry.path.clone());
+        }
+    }
+    for (name, found) in &snapshot.skills {
+        if matches!(*found.judged, Judged::Valid(..)) && !held.contains(&format!(".claude/skills/{name}/")) {
+            files.extend((*found.files).clone());
+        }
+    }
+    for found in snapshot.agents.values().filter(|found| !held.contains(&found.path)) {
+        files.extend(found.file.clone().map(|file| (found.path.clone(), file)));
+    }
+    if snapshot.partial {
+        held.insert(".claude/".to_owned());
+    }
+    (Revision::of(files), held)
+}

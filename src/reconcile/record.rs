@@ -1,0 +1,280 @@
+//! Records in git what a pass published: the served tree at once, the commit a moment later, the push with backoff.
+//! It follows the newest publication and skips what it overtook; trouble here never holds a pass up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::pass::{Contents, Published};
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::model::backoff;
+use crate::model::digest::Digest;
+use crate::model::plan::{Action, Kind, Verb};
+use crate::repo::{self, Change, CommitOutcome, CommitRequest, PushOutcome, Repository, message_for};
+use crate::seam::{Clock, random};
+
+/// Edits that come within this are one commit.
+const GATHER: Duration = Duration::from_millis(300);
+/// Longest wait before a failed step is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Actions remembered for the next commit message; more are counted only.
+const ACTIONS_MAX: usize = 1000;
+
+/// How far recording has come, for `status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Progress {
+    /// The newest revision whose tree runs can use.
+    pub served: Option<Digest>,
+    pub committed: Step,
+    pub pushed: Step,
+}
+
+/// One step of recording.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Step {
+    /// The commit that this step has brought about or found to be right.
+    pub commit: Option<String>,
+    pub at: Option<Timestamp>,
+    /// What is in its way.
+    pub trouble: Option<String>,
+}
+
+/// Records publications of one repository.
+pub struct Recorder {
+    pub repository: Repository,
+    pub ledger: Ledger,
+    pub contents: Contents,
+    pub clock: Clock,
+    pub progress: watch::Sender<Progress>,
+    pub commits: bool,
+    pub pushes: bool,
+    pub network: Duration,
+    /// Even without news, held commits and failed pushes are tried again after this.
+    pub poll: Duration,
+}
+
+impl Recorder {
+    /// Follows the publications until the token is cancelled.
+    pub async fn run(self, mut published: watch::Receiver<Option<Published>>, stop: CancellationToken) {
+        let this = Arc::new(self);
+        let mut failures = 0_u32;
+        let mut gathered: Vec<Action> = Vec::new();
+        loop {
+            let Some(newest) = published.borrow_and_update().clone() else {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = published.changed() => if changed.is_err() { return } else { continue },
+                }
+            };
+            let outcome = match this.serve(&newest).await {
+                Ok(()) => {
+                    let newest = this.gather(newest, &mut gathered, &mut published, &stop).await;
+                    this.record(&newest, &gathered).await
+                }
+                Err(error) => Err(error),
+            };
+            let wait = match outcome {
+                Ok(true) => {
+                    failures = 0;
+                    gathered.clear();
+                    this.poll
+                }
+                Ok(false) => {
+                    failures = failures.saturating_add(1);
+                    backoff::delay(failures, random(), None).min(RETRY_MAX)
+                }
+                Err(error) => {
+                    tracing::warn!(error = error.internal(), "git could not record the change, it is tried again");
+                    this.progress.send_modify(|progress| progress.committed.trouble = Some(error.message().to_owned()));
+                    failures = failures.saturating_add(1);
+                    backoff::delay(failures, random(), None).min(RETRY_MAX)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = published.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Waits a moment for more edits; answers the newest publication and adds what was done to `gathered`.
+    async fn gather(
+        &self,
+        newest: Published,
+        gathered: &mut Vec<Action>,
+        published: &mut watch::Receiver<Option<Published>>,
+        stop: &CancellationToken,
+    ) -> Published {
+        let add = |gathered: &mut Vec<Action>, from: &Published| {
+            let room = ACTIONS_MAX.saturating_sub(gathered.len());
+            gathered.extend(from.report.actions.iter().take(room).cloned());
+        };
+        add(gathered, &newest);
+        if !self.commits || newest.report.actions.is_empty() {
+            return newest;
+        }
+        let until = tokio::time::Instant::now() + GATHER;
+        let mut newest = newest;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return newest,
+                () = tokio::time::sleep_until(until) => return newest,
+                changed = published.changed() => {
+                    if changed.is_err() { return newest }
+                    if let Some(newer) = published.borrow_and_update().clone() {
+                        add(gathered, &newer);
+                        newest = newer;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether everything is recorded; false: something is in the way that may go by itself.
+    async fn record(self: &Arc<Self>, newest: &Published, actions: &[Action]) -> Result<bool> {
+        self.serve(newest).await?;
+        if !self.commits {
+            return Ok(true);
+        }
+        if !self.commit(newest, actions).await? {
+            return Ok(false);
+        }
+        if self.pushes { self.push().await } else { Ok(true) }
+    }
+
+    async fn serve(self: &Arc<Self>, newest: &Published) -> Result<()> {
+        if self.progress.borrow().served == Some(newest.served.digest) {
+            return Ok(());
+        }
+        let (this, served) = (Arc::clone(self), Arc::clone(&newest.served));
+        blocking(move || {
+            this.repository.write_served(&served, &|path| this.contents.get(path))?;
+            this.contents.recorded(&served);
+            Ok(())
+        })
+        .await?;
+        self.progress.send_modify(|progress| progress.served = Some(newest.served.digest));
+        let mut keep = self.ledger.pinned_revisions().await?;
+        keep.extend([newest.served.digest, newest.tree.digest]);
+        let this = Arc::clone(self);
+        blocking(move || this.repository.prune_served(&keep)).await?;
+        Ok(())
+    }
+
+    async fn commit(self: &Arc<Self>, newest: &Published, actions: &[Action]) -> Result<bool> {
+        let this = Arc::clone(self);
+        let (tree, held, index) = (Arc::clone(&newest.tree), Arc::clone(&newest.held), newest.state.digest);
+        let message = message_for(&changes(actions));
+        let outcome = blocking(move || {
+            this.repository.write_served(&tree, &|path| this.contents.get(path))?;
+            this.contents.recorded(&tree);
+            this.repository.commit(&CommitRequest {
+                revision: &tree,
+                held: &held,
+                message,
+                trailers: vec![
+                    ("Skillhook-Origin".to_owned(), "file".to_owned()),
+                    ("Skillhook-Index".to_owned(), index.to_string()),
+                ],
+                author: None,
+            })
+        });
+        let outcome = outcome.await?;
+        let now = self.clock.now();
+        let (commit, trouble) = match outcome {
+            CommitOutcome::Committed { commit, paths, .. } => {
+                tracing::info!(%commit, paths = paths.len(), "committed");
+                self.ledger.note("repo.committed", None, format!("commit {commit}")).await?;
+                (Some(commit.to_string()), None)
+            }
+            CommitOutcome::Unchanged => (self.head().await?, None),
+            CommitOutcome::Held { reason, paths } => {
+                tracing::warn!(%reason, paths = paths.len(), "the change is not committed yet");
+                (None, Some(reason.to_string()))
+            }
+        };
+        let done = trouble.is_none();
+        self.progress.send_modify(|progress| {
+            let commit = commit.or_else(|| progress.committed.commit.clone());
+            progress.committed = Step { commit, at: Some(now), trouble };
+        });
+        Ok(done)
+    }
+
+    async fn head(self: &Arc<Self>) -> Result<Option<String>> {
+        let this = Arc::clone(self);
+        Ok(blocking(move || this.repository.head()).await?.map(|commit| commit.to_string()))
+    }
+
+    async fn push(self: &Arc<Self>) -> Result<bool> {
+        let this = Arc::clone(self);
+        let outcome = blocking(move || this.repository.push(this.network)).await?;
+        let now = self.clock.now();
+        let head = self.progress.borrow().committed.commit.clone();
+        let (done, step) = match outcome {
+            PushOutcome::Pushed { commit } => {
+                tracing::info!(%commit, "pushed");
+                self.ledger.note("repo.pushed", None, format!("commit {commit}")).await?;
+                (true, Step { commit: Some(commit.to_string()), at: Some(now), trouble: None })
+            }
+            PushOutcome::UpToDate => (true, Step { commit: head, at: Some(now), trouble: None }),
+            PushOutcome::NoRemote => {
+                (true, Step { commit: None, at: None, trouble: Some("there is no remote".into()) })
+            }
+            PushOutcome::Rejected { reason, .. } | PushOutcome::Unavailable { reason } => {
+                tracing::warn!(%reason, "the commit could not be pushed, it is tried again");
+                (false, Step { commit: None, at: Some(now), trouble: Some(reason) })
+            }
+        };
+        self.progress.send_modify(|progress| {
+            let commit = step.commit.clone().or_else(|| progress.pushed.commit.clone());
+            progress.pushed = Step { commit, ..step };
+        });
+        Ok(done)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Error::new(crate::error::Code::Bug, "a git step panicked").detail(error)),
+    }
+}
+
+/// What the commit message tells of.
+fn changes(actions: &[Action]) -> Vec<Change> {
+    let told = actions.iter().filter_map(|action| {
+        let verb = match action.verb {
+            Verb::Create => repo::Verb::Create,
+            Verb::Update | Verb::Touch => repo::Verb::Update,
+            Verb::Prune => repo::Verb::Delete,
+            Verb::Hold | Verb::Reject => return None,
+        };
+        let kind = match action.kind {
+            Kind::Agent => "agent",
+            Kind::Skill => "skill",
+            Kind::Webhook => "webhook",
+        };
+        let note = action.generation.map(|generation| format!("generation {generation}"));
+        Some(Change { verb, kind, name: action.name.clone(), note })
+    });
+    told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_not_told() {
+        let action = |verb, kind| Action { kind, name: "deploy".into(), verb, generation: None, note: None };
+        let told = changes(&[action(Verb::Hold, Kind::Skill), action(Verb::Prune, Kind::Webhook)]);
+        assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["delete webhook deploy"]);
+    }
+}

@@ -1,0 +1,8 @@
+//! The room as a whole, against real repositories and the real `git` program.
+
+mod commits;
+mod forms;
+mod left_behind;
+mod pulls;
+mod served_trees;
+mod transfers;
