@@ -100,7 +100,7 @@ fn ignore(root: &Path) -> Result<&'static str> {
     }
     let line_end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     let appended =
-        OpenOptions::new().append(true).open(&path).and_then(|mut file| write!(file, "{line_end}{IGNORED}\n"));
+        OpenOptions::new().append(true).open(&path).and_then(|mut file| writeln!(file, "{line_end}{IGNORED}"));
     appended.map(|()| "extended").map_err(|error| unwritable(&path, &error))
 }
 
