@@ -217,7 +217,7 @@ pub struct Overrides {
 }
 
 /// Settings that are checked and belong together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The git work tree that holds `.claude/`; absolute.
     pub root: PathBuf,
@@ -226,10 +226,19 @@ pub struct Config {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub settings: Settings,
+    /// Of this process: secrets are looked for here, and `git` sees a part of it.
+    pub environment: BTreeMap<String, String>,
     /// What runs of agents see of this process's environment.
     pub agent_env: BTreeMap<String, String>,
     /// `PATH` of this process, to find programs.
     pub path: String,
+}
+
+/// The environment may hold secrets.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("root", &self.root).field("data", &self.data).finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -258,7 +267,7 @@ impl Config {
             Some(data) => std::path::absolute(&data).unwrap_or(data),
             None => root.join(".skillhook"),
         };
-        Self::checked(root, data, settings, &environment)
+        Self::checked(root, data, settings, environment)
     }
 
     /// Checks settings that were made elsewhere.
@@ -269,7 +278,7 @@ impl Config {
         root: PathBuf,
         data: PathBuf,
         settings: Settings,
-        environment: &BTreeMap<String, String>,
+        environment: BTreeMap<String, String>,
     ) -> Result<Self> {
         let listen = address("server.listen", &settings.server.listen)?;
         let admin_listen = address("server.admin_listen", &settings.server.admin_listen)?;
@@ -291,7 +300,7 @@ impl Config {
             pass.filter_map(|name| Some((name.clone(), environment.get(name)?.clone()))).collect();
         agent_env.extend(settings.agent.env.clone());
         let path = environment.get("PATH").cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        Ok(Self { root, data, listen, admin_listen, settings, agent_env, path })
+        Ok(Self { root, data, listen, admin_listen, settings, environment, agent_env, path })
     }
 
     /// The socket through which commands on the same machine reach the server.
@@ -395,7 +404,7 @@ mod tests {
         let check = |change: fn(&mut Settings)| {
             let mut settings = Settings::default();
             change(&mut settings);
-            Config::checked("/r".into(), "/d".into(), settings, &BTreeMap::new()).unwrap_err().message().to_owned()
+            Config::checked("/r".into(), "/d".into(), settings, BTreeMap::new()).unwrap_err().message().to_owned()
         };
         assert!(check(|s| s.server.listen = "here".into()).contains("server.listen"));
         assert!(check(|s| s.reconcile.poll_seconds = 0).contains("poll_seconds"));

@@ -11,12 +11,10 @@ use crate::ledger::Ledger;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::pass::Published;
 use crate::seam::{Clock, random};
-use crate::telemetry::event::{Event as _, QueueMeasured};
-use crate::telemetry::metrics::Metrics;
 
 /// Longest wait for a pass that somebody asked for.
 const PASS_WAIT: Duration = Duration::from_secs(60);
-/// How often the queue is measured and old rows are looked for.
+/// How often old rows are looked for.
 const MAINTENANCE: Duration = Duration::from_secs(10);
 
 /// Looks at everything now and then, whatever the watcher says; a tenth earlier or later, so that replicas drift apart.
@@ -70,13 +68,9 @@ fn report(newest: &Published) -> PassReport {
     }
 }
 
-/// Measures the queue and forgets what is old.
-pub(super) async fn maintenance(ledger: Ledger, metrics: Metrics, clock: Clock, stop: CancellationToken) {
+/// Forgets what is old.
+pub(super) async fn maintenance(ledger: Ledger, clock: Clock, stop: CancellationToken) {
     loop {
-        match ledger.depth().await {
-            Ok(depth) => QueueMeasured { depth: &depth, now: clock.now() }.emit(&metrics),
-            Err(error) => tracing::debug!(error = error.internal(), "the queue cannot be measured"),
-        }
         if let Err(error) = ledger.maintain(clock.now()).await {
             tracing::debug!(error = error.internal(), "old rows cannot be removed now");
         }

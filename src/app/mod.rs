@@ -1,8 +1,10 @@
 //! The composition root: opens, builds, wires, supervises, drains. It reads top to bottom and decides nothing else.
 
 mod background;
+mod routes;
 mod view;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
+use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
 use crate::http::listen::Listener;
-use crate::http::receiver::Receiver;
+use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
 use crate::model::check::Rules;
+use crate::model::provider::Catalogue;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
@@ -116,12 +120,25 @@ pub async fn start(config: Config) -> Result<Service> {
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
-    let receiver = Receiver::new(ledger.clone(), secrets.clone(), clock.clone(), metrics.clone(), config.settings.server.public_url.clone());
-    let routes = receiver.routes();
+    let mut publisher = routes::Publisher {
+        routes: CurrentRoutes::default(),
+        secrets: CurrentSecrets::default(),
+        finder: secrets.clone(),
+        made: HashMap::new(),
+    };
     if found == Found::Whole {
+        // The last state serves at once; the first pass corrects it.
         let state = reader.state();
-        routes.publish(&state.observed, state.digest, state.observed.revision().digest, &reconciler.catalogue());
+        publisher.publish(&state, state.observed.revision().digest, &reconciler.catalogue());
     }
+    let intake = Intake::new(
+        publisher.routes.clone(),
+        publisher.secrets.clone(),
+        ledger.clone(),
+        metrics.clone(),
+        clock.clone(),
+        intake_options(&config, &reconciler.catalogue(), &secrets),
+    );
 
     let limits = limits(&config);
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
@@ -146,16 +163,17 @@ pub async fn start(config: Config) -> Result<Service> {
 
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
-    let filter = receiver.filter();
+    let filter = receiver::filter(intake, &limits);
     spawn(&mut tasks, "receiver", server("receiver", receiver_listener).serve(filter, stop.clone()));
-    let admin = crate::http::api::filter("admin", &api);
+    let admin = crate::http::api::filter("admin", Arc::clone(&api), &limits);
     spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
-    let local = crate::http::api::filter("socket", &api);
+    let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
 
+    let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
+    spawn(&mut tasks, "secrets", secrets_again);
     let publish = move |published: &Published| {
-        let state = &published.state;
-        routes.publish(&state.observed, state.digest, published.served.digest, &published.catalogue);
+        publisher.publish(&published.state, published.served.digest, &published.catalogue);
     };
     activator.activate(Scope::Everything, "start");
     spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
@@ -175,10 +193,6 @@ pub async fn start(config: Config) -> Result<Service> {
         progress: progress_sender,
         commits: config.settings.git.commit,
         pushes: config.settings.git.push,
-        author: repo::Author {
-            name: config.settings.git.author_name.clone(),
-            email: config.settings.git.author_email.clone(),
-        },
         network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
@@ -195,7 +209,7 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
     let worker = worker(&config, &ledger, repository, &clock, &metrics)?;
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
-    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), metrics, clock, stop.clone()));
+    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
 
     let drain = Duration::from_secs(config.settings.server.drain_seconds);
     Ok(Service {
@@ -245,13 +259,32 @@ pub fn rules(config: &Config) -> Rules {
 }
 
 fn repository_options(config: &Config) -> repo::Options {
-    repo::Options { remote: Some(config.settings.git.remote.clone()), ..repo::Options::new(config.git_environment.clone()) }
+    let environment = config.environment.iter().filter(|(name, _)| repo::passes_to_git(name));
+    repo::Options {
+        remote: Some(config.settings.git.remote.clone()),
+        environment: environment.map(|(name, value)| (name.into(), value.into())).collect(),
+        committer: author(config),
+        ..repo::Options::default()
+    }
+}
+
+fn author(config: &Config) -> repo::Author {
+    let git = &config.settings.git;
+    repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
+}
+
+fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> intake::Options {
+    intake::Options {
+        public_url: config.settings.server.public_url.clone(),
+        unsigned_allowed: config.settings.secrets.allow_unsigned,
+        providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+    }
 }
 
 fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(crate::config::environment(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone())
 }
 
 fn limits(config: &Config) -> Limits {
@@ -266,11 +299,17 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn worker(config: &Config, ledger: &Ledger, repository: Repository, clock: &Clock, metrics: &Metrics) -> Result<Worker> {
+fn worker(
+    config: &Config,
+    ledger: &Ledger,
+    repository: Repository,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Worker> {
     let settings = &config.settings;
     Ok(Worker {
         ledger: ledger.clone(),
-        workspaces: Workspaces::new(repository, config.data.join("workspaces")),
+        workspaces: Workspaces::new(repository, config.data.join("workspaces"), crate::workspace::Limits::default()),
         agent: Arc::new(agent_config(config)?),
         attempts: config.data.join("attempts"),
         running_max: settings.queue.running_max,

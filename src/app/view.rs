@@ -31,7 +31,8 @@ pub(super) async fn keep(
         let newest = published.borrow_and_update().clone();
         let recorded = progress.borrow_and_update().clone();
         if let Some(newest) = newest {
-            let mut look = Look { newest: &newest, recorded: &recorded, secrets: &secrets, now: clock.now(), since: &mut since };
+            let mut look =
+                Look { newest: &newest, recorded: &recorded, secrets: &secrets, now: clock.now(), since: &mut since };
             current.publish(look.view());
         }
         tokio::select! {
@@ -71,11 +72,11 @@ impl Look<'_> {
             .newest
             .catalogue
             .iter()
-            .map(|(name, definition)| ProviderView {
-                name: name.clone(),
+            .map(|definition| ProviderView {
+                name: definition.name().clone(),
                 title: definition.title().to_owned(),
                 source: definition.path().to_owned(),
-                secret_slots: definition.slots().map(|slot| slot.to_owned()).collect(),
+                secret_slots: definition.slots().map(|(slot, _)| slot.to_owned()).collect(),
             })
             .collect();
         IndexView {

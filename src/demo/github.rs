@@ -76,7 +76,8 @@ impl Github {
     /// # Errors
     /// SH0304 when no port can be had.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context(Code::ListenFailed, "no loopback port is free")?;
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context(Code::ListenFailed, "no loopback port is free")?;
         let address = listener.local_addr().context(Code::ListenFailed, "the port cannot be told")?;
         let state = Arc::new(Mutex::new(State { permission: "write".into(), ..State::default() }));
         let (changed, stop) = (watch::channel(0).0, CancellationToken::new());
@@ -89,7 +90,8 @@ impl Github {
                 };
                 let (shared, told) = (Arc::clone(&shared), told.clone());
                 let service = service_fn(move |request| answer(request, Arc::clone(&shared), told.clone(), address));
-                let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 let ended = ended.clone();
                 tokio::spawn(async move {
                     tokio::select! { _ = connection => {}, () = ended.cancelled() => {} }
@@ -217,4 +219,3 @@ fn route(
     }
     (404, json!({"message": "Not Found"}))
 }
-

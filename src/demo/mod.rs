@@ -14,13 +14,13 @@ use crate::app;
 use crate::config::{Config, Settings, environment};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::ledger::TaskFilter;
-use crate::model::ids::{DeliveryId, ProviderName, TaskId};
+use crate::model::ids::{DeliveryId, TaskId};
 use crate::model::plan::Kind;
-use crate::model::provider::{catalog, sample};
+use crate::model::provider::sample;
 use crate::model::secret::SecretSet;
 use crate::model::task::{Task, TaskState};
 use crate::reconcile::embedded;
-use crate::repo::Repository;
+use crate::repo::{Repository, bare};
 use github::Github;
 
 /// Longest wait for any one step, in which a real agent may think.
@@ -42,7 +42,10 @@ pub struct Options {
 /// # Errors
 /// Names the step that did not come about.
 pub async fn run(options: Options, out: &mut (dyn Write + Send)) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("skillhook-demo-").tempdir().context(Code::SettingInvalid, "no temporary directory")?;
+    let directory = tempfile::Builder::new()
+        .prefix("skillhook-demo-")
+        .tempdir()
+        .context(Code::SettingInvalid, "no temporary directory")?;
     let mut story = Story { out, begun: Instant::now() };
     let github = Github::start().await?;
     let scene = Scene::lay(directory.path(), &github)?;
@@ -103,8 +106,8 @@ impl Scene {
             std::fs::write(path, &bytes).context(Code::SettingInvalid, failed)?;
         }
         Repository::init(&root)?;
-        Repository::init_bare(&remote)?;
-        Repository::set_remote(&root, "origin", &remote)?;
+        bare::create_bare(&remote)?;
+        bare::add_remote(&root, "origin", &remote)?;
         let secret = crate::seam::fresh_secret()?;
         let mut surroundings = environment();
         surroundings.insert(SECRET_VARIABLE.to_owned(), secret.clone());
@@ -192,8 +195,7 @@ async fn edit(story: &mut Story<'_>, scene: &Scene, service: &app::Service) -> R
     }
     story.detail(&format!("index   {}", newest.state.digest))?;
     wait_for_commit(service, commit_before).await?;
-    let remote = Repository::open_bare(&scene.remote)?;
-    let (commit, message) = remote.tip("main")?;
+    let (commit, message) = bare::tip(&scene.remote, "main")?;
     story.tell("The commit as the bare remote has it")?;
     story.details(&format!("commit  {commit}\n{}", indent(&message)))
 }
@@ -207,13 +209,15 @@ async fn wait_for_commit(service: &app::Service, not: Option<String>) -> Result<
 
 /// Sends a delivery as GitHub would: signed, over HTTP.
 async fn deliver(story: &mut Story<'_>, scene: &Scene, service: &app::Service) -> Result<(DeliveryId, TaskId)> {
-    let catalogue = Catalogue::builtin()?;
-    let github = ProviderName::parse("github").map_err(|message| Error::new(Code::Bug, message))?;
-    let definition = catalogue.get(&github).ok_or_else(|| Error::new(Code::Bug, "github is not in the catalogue"))?;
-    let overrides = [("comment.body".to_owned(), Value::from(QUESTION))];
+    let mut sample = sample::find("github.issue_comment.created")?;
+    sample.set(&format!("comment.body={QUESTION}"))?;
+    let published = service.published.borrow().clone().ok_or_else(|| timed_out("the first pass"))?;
+    let definition = published.catalogue.get(&sample.provider);
+    let definition = definition.ok_or_else(|| Error::new(Code::Bug, "github is not in the catalogue"))?;
     let secrets = SecretSet::new().with("webhook_secret", scene.secret.as_bytes());
     let url = format!("http://{}/webhooks/github", service.receiver);
-    let request = sample::request(definition, "issue_comment.created", &overrides, &secrets, &url, crate::seam::Clock::System.now())?;
+    let id = crate::seam::fresh_id().to_string();
+    let request = sample::sign(definition, &secrets, &sample, &url, &id, crate::seam::Clock::System.now())?;
     let begun = Instant::now();
     let mut post = reqwest::Client::new().post(&url).body(request.body.clone());
     for (name, value) in request.headers.iter() {
@@ -223,7 +227,10 @@ async fn deliver(story: &mut Story<'_>, scene: &Scene, service: &app::Service) -
     let took = begun.elapsed();
     let status = response.status().as_u16();
     let answer: Value = response.json().await.context(Code::Bug, "the answer to the delivery is not JSON")?;
-    story.tell(&format!("A signed `issue_comment.created` was answered with {status} after {:.1} ms, stored", took.as_secs_f64() * 1000.0))?;
+    story.tell(&format!(
+        "A signed `issue_comment.created` was answered with {status} after {:.1} ms, stored",
+        took.as_secs_f64() * 1000.0
+    ))?;
     story.detail(&answer.to_string())?;
     let delivery = answer["delivery"].as_str().and_then(|id| DeliveryId::parse(id).ok());
     let task = answer["tasks"][0].as_str().and_then(|id| TaskId::parse(id).ok());
@@ -235,7 +242,11 @@ async fn deliver(story: &mut Story<'_>, scene: &Scene, service: &app::Service) -
 
 async fn follow(story: &mut Story<'_>, service: &app::Service, id: TaskId) -> Result<Task> {
     let task = service.ledger.task(id).await?.ok_or_else(|| Error::new(Code::NotFound, "the task is not there"))?;
-    story.tell(&format!("The task is pinned to generation {} and revision {}", task.spec.generation, task.spec.revision.short()))?;
+    story.tell(&format!(
+        "The task is pinned to generation {} and revision {}",
+        task.spec.generation,
+        task.spec.revision.short()
+    ))?;
     story.detail("the rendered prompt:")?;
     story.details(&indent(&task.spec.prompt))?;
     let begun = Instant::now();

@@ -13,8 +13,8 @@ use super::ids::{AgentName, SkillName, WebhookId};
 use super::merge::{self, Layer};
 use super::plan::Desired;
 use super::provider::Catalogue;
-use super::spec::{SkillConfig, WebhookSpec};
 use super::snapshot::{AgentSnapshot, Judged, SkillSnapshot, Snapshot, agent_path, skill_path};
+use super::spec::{SkillConfig, WebhookSpec};
 use crate::error::Code;
 
 /// How long a file must have been away before its absence means deletion.
@@ -66,7 +66,9 @@ pub fn judge(
         skills.insert(name.clone(), skill_entry(name, found, observed, embedded));
     }
     let claimed = claimed_ids(&skills);
-    for (name, entry) in observed.skills.iter().filter(|(name, entry)| !entry.embedded && !snapshot.skills.contains_key(*name)) {
+    for (name, entry) in
+        observed.skills.iter().filter(|(name, entry)| !entry.embedded && !snapshot.skills.contains_key(*name))
+    {
         if entry.own_id().is_some_and(|id| claimed.contains(id)) {
             // The file moved to another directory: its webhook lives on there.
             continue;
@@ -80,12 +82,21 @@ pub fn judge(
         agents.insert(name.clone(), agent_entry(name, found, observed, embedded));
     }
     let named = named_agents(&skills);
-    for (name, entry) in observed.agents.iter().filter(|(name, entry)| !entry.embedded && !snapshot.agents.contains_key(*name)) {
+    for (name, entry) in
+        observed.agents.iter().filter(|(name, entry)| !entry.embedded && !snapshot.agents.contains_key(*name))
+    {
         let path = agent_path(name.as_str());
         let away = absence.why_not_gone(&path, entry.facts.is_some());
         let needed = named.get(name.as_str()).filter(|_| !embedded.agents.contains_key(name)).map(|skill| {
-            Diagnostic::warning(&path, Code::ReferenceMissing, format!("the agent's file is gone, but `{}` names it: its last version stays in force", skill_path(skill)))
-                .hint("restore the file, or name another `target_agent`")
+            Diagnostic::warning(
+                &path,
+                Code::ReferenceMissing,
+                format!(
+                    "the agent's file is gone, but `{}` names it: its last version stays in force",
+                    skill_path(skill)
+                ),
+            )
+            .hint("restore the file, or name another `target_agent`")
         });
         if let Some(diagnostic) = needed.or(away) {
             agents.insert(name.clone(), held_agent(entry, vec![diagnostic]));
@@ -119,11 +130,22 @@ fn skill_entry(name: &SkillName, found: &SkillSnapshot, observed: &Observed, emb
 }
 
 /// The last good version, else the embedded one, else nothing.
-fn fall_back_skill(name: &SkillName, diagnostics: Vec<Diagnostic>, observed: &Observed, embedded: &Embedded) -> SkillEntry {
+fn fall_back_skill(
+    name: &SkillName,
+    diagnostics: Vec<Diagnostic>,
+    observed: &Observed,
+    embedded: &Embedded,
+) -> SkillEntry {
     let good = observed.skills.get(name).filter(|entry| entry.facts.is_some()).or_else(|| embedded.skills.get(name));
     match good {
         Some(good) => held_skill(good, diagnostics),
-        None => SkillEntry { standing: Standing::Rejected, embedded: false, facts: None, files: BTreeMap::new(), diagnostics },
+        None => SkillEntry {
+            standing: Standing::Rejected,
+            embedded: false,
+            facts: None,
+            files: BTreeMap::new(),
+            diagnostics,
+        },
     }
 }
 
@@ -202,9 +224,16 @@ fn settle(
         for (name, diagnostics) in merged.diagnostics {
             let Some(entry) = skills.get_mut(&name) else { continue };
             let last_good = fall_back_skill(&name, diagnostics.clone(), observed, embedded);
-            let rejected = entry.standing != Standing::Current || last_good.facts == entry.facts || round + 1 >= ROUNDS_MAX;
+            let rejected =
+                entry.standing != Standing::Current || last_good.facts == entry.facts || round + 1 >= ROUNDS_MAX;
             *entry = if rejected {
-                SkillEntry { standing: Standing::Rejected, embedded: false, facts: None, files: BTreeMap::new(), diagnostics }
+                SkillEntry {
+                    standing: Standing::Rejected,
+                    embedded: false,
+                    facts: None,
+                    files: BTreeMap::new(),
+                    diagnostics,
+                }
             } else {
                 last_good
             };

@@ -288,6 +288,7 @@ impl Planner<'_> {
             agent: Some(command.target_agent.as_ref().unwrap_or(&spec.target_agent).clone()),
             action: command.action,
             prompt: rendered.text,
+            prefixes: spec.prefixes.clone(),
             missing: rendered.missing,
             source,
             priority: command.priority,

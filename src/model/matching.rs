@@ -98,6 +98,11 @@ enum Called<'t> {
 /// How one rule came out: with its args, or why not.
 type Outcome = std::result::Result<(String, String), String>;
 
+/// Whether texts of this event can call a command where the webhook has no prefix.
+pub fn needs_no_prefix(event: &str) -> bool {
+    event == MENTION_EVENT || DIRECT_EVENTS.contains(&event)
+}
+
 impl Matcher {
     /// Fails only for a condition that checking the file would have refused.
     pub fn new(spec: &WebhookSpec) -> Result<Self> {
@@ -290,11 +295,9 @@ impl Rule {
 }
 
 fn address(event: &Event) -> Address {
-    if DIRECT_EVENTS.contains(&event.name.as_str()) {
-        Address::Direct
-    } else if event.name == MENTION_EVENT {
-        Address::Mention
-    } else {
-        Address::Prefix
+    match event.name.as_str() {
+        name if DIRECT_EVENTS.contains(&name) => Address::Direct,
+        MENTION_EVENT => Address::Mention,
+        _ => Address::Prefix,
     }
 }

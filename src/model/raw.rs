@@ -6,10 +6,10 @@
 //! fields is what an editor shows.
 
 mod scalar;
+mod secret;
 
-pub use scalar::{Duration, Plain, ReplyField, SecretPlace, Several, Text};
-
-use std::collections::BTreeMap;
+pub use scalar::{Duration, ReplyField, Several, Text};
+pub use secret::{Plain, SecretName, SecretPlace, Secrets};
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -21,13 +21,12 @@ use super::spec::{AckMode, Action, MatchMode, PermissionRule};
 
 /// Routes a provider's deliveries to agents. Stands in the frontmatter of `.claude/skills/NAME/SKILL.md`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[schemars(rename = "webhook_config")]
+#[schemars(rename = "webhook_config", extend("required" = ["provider"]))]
 #[serde(deny_unknown_fields)]
 pub struct RawWebhook {
     /// A provider of the catalogue, of `.claude/providers`, or `custom`. A list only where the skill extends the
     /// built-in webhooks of several providers.
     #[serde(default, deserialize_with = "present")]
-    #[schemars(required)]
     pub provider: Option<Several<Text>>,
     /// Makes this a webhook of its own at `/webhooks/{provider}/{id}`. Without it the skill extends the provider's
     /// built-in webhook.
@@ -74,16 +73,16 @@ pub struct RawWebhook {
     pub delivery: Option<Value>,
     /// Environment variables that hold the secret; with several, any may match (rotation).
     #[serde(default, deserialize_with = "present")]
-    pub secret_env_var: Option<Several<Text>>,
+    pub secret_env_var: Option<Several<SecretName>>,
     /// Files below the operator's secret directory that hold the secret; with several, any may match.
     #[serde(default, deserialize_with = "present")]
-    pub secret_file: Option<Several<Text>>,
+    pub secret_file: Option<Several<SecretName>>,
     /// Never the secret itself: that belongs into an environment variable or a file.
     #[serde(default, deserialize_with = "present")]
-    pub secret: Option<Several<Plain>>,
+    pub secret: Option<Plain>,
     /// For providers with several secrets: the name of each, and where it is.
     #[serde(default, deserialize_with = "present")]
-    pub secrets: Option<BTreeMap<String, Several<SecretPlace>>>,
+    pub secrets: Option<Secrets>,
     /// What a text must have before the name of a command, for example `@agent`.
     #[serde(default, deserialize_with = "present")]
     pub command_prefix: Option<Several<Text>>,
@@ -124,12 +123,11 @@ pub struct RawWebhook {
 
 /// One thing that the webhook can do.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[schemars(rename = "command")]
+#[schemars(rename = "command", extend("required" = ["name"]))]
 #[serde(deny_unknown_fields)]
 pub struct RawCommand {
     /// The word by which it is called.
     #[serde(default, deserialize_with = "present")]
-    #[schemars(required)]
     pub name: Option<Text>,
     /// Other words for the same.
     #[serde(default, deserialize_with = "present")]
@@ -234,6 +232,9 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 
 /// The schema says the same as [`present`].
 fn without_null(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");
         if let [only] = types.as_slice() {
@@ -262,7 +263,7 @@ mod tests {
     fn the_schema_is_published_and_accepts_what_is_read() {
         let schema = schema();
         assert_eq!(schema.get("$schema"), Some(&json!("https://json-schema.org/draft/2020-12/schema")));
-        assert!(!schema.as_value().to_string().contains("\"null\""));
+        assert!(!schema.as_value().to_string().contains("null"), "absent is the only way to say nothing");
         assert!(schema.as_value()["properties"]["provider"]["description"].as_str().unwrap().starts_with("A provider"));
         let validator = jsonschema::validator_for(schema.as_value()).unwrap();
         for good in [

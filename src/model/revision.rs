@@ -1,12 +1,3 @@
-<<<<<<< HEAD
-//! Stand-in until the repository lands.
-use super::digest::Digest;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileRef {
-=======
 //! A revision: one exact set of files below the root, and the digest that names it on every machine.
 //!
 //! The digest covers path, executable bit and content of each file and nothing else (no times, no owner, no commit),
@@ -36,17 +27,12 @@ pub const MATERIALISED: [&str; 2] = [".claude/skills", ".claude/agents"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {
     /// SHA-256 of the content.
->>>>>>> h-repo
     pub digest: Digest,
     pub executable: bool,
 }
 
-<<<<<<< HEAD
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-=======
 /// A set of files and its digest. Paths are relative to the root, with `/` between components.
 #[derive(Clone, Debug, PartialEq, Eq)]
->>>>>>> h-repo
 pub struct Revision {
     pub digest: Digest,
     pub files: BTreeMap<String, FileRef>,
@@ -54,9 +40,6 @@ pub struct Revision {
 
 impl Revision {
     pub fn of(files: BTreeMap<String, FileRef>) -> Self {
-<<<<<<< HEAD
-        Self { digest: Digest::of_parts(files.iter().flat_map(|(p, f)| [p.as_bytes(), f.digest.as_bytes().as_slice()])), files }
-=======
         let parts = files.iter().flat_map(|(path, file)| {
             let executable: &[u8] = if file.executable { b"x" } else { b"-" };
             [path.as_bytes(), executable, file.digest.as_bytes().as_slice()]
@@ -249,6 +232,5 @@ mod tests {
             assert!(!is_committed(no), "{no}");
         }
         assert!(is_materialised(".claude/agents/brain.md") && !is_materialised(".claude/providers/x.yaml"));
->>>>>>> h-repo
     }
 }

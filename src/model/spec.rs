@@ -34,7 +34,7 @@ pub struct SkillConfig {
     pub requires_signature: Option<bool>,
     /// Sections of a provider definition given inline (`verify`, `event`, `text`, …), as they stand in the file.
     pub definition: Option<serde_json::Value>,
-    /// By slot of the provider definition; the slot `""` is the provider's first verifying slot.
+    /// By slot of the provider definition; the slot `""` is the provider's usual verifying slot.
     pub secrets: BTreeMap<String, Vec<SecretRef>>,
     pub prefixes: Option<Vec<String>>,
     pub default_command: Option<CommandName>,
@@ -67,6 +67,7 @@ pub struct WebhookSpec {
     pub definition: Option<serde_json::Value>,
     /// Of the provider definition in force, with the inline sections applied.
     pub definition_digest: Digest,
+    /// By slot of the provider definition, by its real name. Where no file names any, the provider's usual variable.
     pub secrets: BTreeMap<String, Vec<SecretRef>>,
     pub prefixes: Vec<String>,
     pub default_command: Option<CommandName>,

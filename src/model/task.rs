@@ -24,6 +24,8 @@ pub struct TaskSpec {
     pub agent: Option<AgentName>,
     pub action: Action,
     pub prompt: String,
+    /// The words that start runs at the source: an answer never says them so that they would.
+    pub prefixes: Vec<String>,
     /// Template values that were missing and rendered as empty.
     pub missing: Vec<String>,
     pub source: Source,

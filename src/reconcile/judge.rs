@@ -100,9 +100,8 @@ impl Judge {
 }
 
 fn definition(path: &str, bytes: &[u8]) -> Result<Definition, Vec<Diagnostic>> {
-    let text = std::str::from_utf8(bytes).map_err(|_| {
-        vec![Diagnostic::error(path, Code::DefinitionInvalid, "the file is not UTF-8 text")]
-    })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| vec![Diagnostic::error(path, Code::DefinitionInvalid, "the file is not UTF-8 text")])?;
     let parsed = Definition::parse(path, text)?;
     let stem = path.rsplit('/').next().and_then(|name| name.strip_suffix(".yaml"));
     if stem != Some(parsed.name().as_str()) {

@@ -412,7 +412,10 @@ fn is_scratch(path: &str) -> bool {
 fn read_capped(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let opened = rustix::fs::open(
         path,
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK,
+        rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::CLOEXEC
+            | rustix::fs::OFlags::NONBLOCK,
         rustix::fs::Mode::empty(),
     )?;
     let mut bytes = Vec::new();

@@ -27,6 +27,8 @@ use crate::model::provider::Catalogue;
 use crate::model::revision::{FileRef, Revision};
 use crate::model::snapshot::{Judged, Snapshot};
 use crate::seam::Clock;
+use crate::telemetry::event::{Event as _, PassEnded, PassOutcome};
+use crate::telemetry::metrics::Metrics;
 
 /// After a pass that failed, the next one is tried after this.
 const RETRY: Duration = Duration::from_secs(2);
@@ -77,9 +79,7 @@ impl Contents {
     /// Forgets what a recorded revision holds.
     pub fn recorded(&self, revision: &Revision) {
         let mut contents = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        contents.retain(|path, bytes| {
-            revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes))
-        });
+        contents.retain(|path, bytes| revision.files.get(path).is_none_or(|file| file.digest != Digest::of(bytes)));
     }
 }
 
@@ -160,12 +160,18 @@ impl Reconciler {
     }
 
     /// Runs passes until the token is cancelled. `publish` makes routes of a state; it runs before readers are told.
-    pub async fn run(mut self, stop: CancellationToken, mut publish: impl FnMut(&Published) + Send + 'static) {
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        metrics: Metrics,
+        mut publish: impl FnMut(&Published) + Send + 'static,
+    ) {
         loop {
             let (number, activation) = tokio::select! {
                 () = stop.cancelled() => return,
                 next = self.activator.next() => next,
             };
+            let begun = Instant::now();
             let worked = tokio::task::spawn_blocking(move || {
                 let outcome = self.pass(number, &activation);
                 if let Ok((published, _)) = &outcome {
@@ -179,15 +185,14 @@ impl Reconciler {
                 return;
             };
             (self, publish) = (reconciler, same_publish);
+            tell(&outcome, begun.elapsed(), self.clock.now(), &metrics);
             let again = match outcome {
                 Ok((published, again)) => {
                     self.published.send_replace(Some(published));
                     again
                 }
-                Err(error) => {
-                    tracing::error!(error = error.internal(), "the pass failed, what was served stays in force");
-                    Some(RETRY)
-                }
+                // What was served stays in force.
+                Err(_) => Some(RETRY),
             };
             self.activator.finish(number);
             if let Some(delay) = again {
@@ -234,7 +239,8 @@ impl Reconciler {
             problems: snapshot.problems,
             prune_held: judgement.prune_held,
         };
-        let again = judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
+        let again =
+            judgement.look_again.and_then(|wait| Duration::try_from(wait + SignedDuration::from_millis(20)).ok());
         let published = Published {
             report: Arc::new(report),
             state,
@@ -277,6 +283,18 @@ impl Reconciler {
         let missing = self.embedded_contents.iter().filter(|(path, _)| wanted(path));
         missing.map(|(path, bytes)| (path.clone(), Arc::clone(bytes))).collect()
     }
+}
+
+fn tell(outcome: &Result<(Published, Option<Duration>)>, elapsed: Duration, at: Timestamp, metrics: &Metrics) {
+    let (outcome, actions, error) = match outcome {
+        Ok((published, _)) if published.report.prune_held > 0 => {
+            (PassOutcome::Held, published.report.actions.len(), None)
+        }
+        Ok((published, _)) if published.report.actions.is_empty() => (PassOutcome::Unchanged, 0, None),
+        Ok((published, _)) => (PassOutcome::Applied, published.report.actions.len(), None),
+        Err(error) => (PassOutcome::Failed, 0, Some(error)),
+    };
+    PassEnded { outcome, actions, error, elapsed, at }.emit(metrics);
 }
 
 /// The good files of the tree, and what is held back.

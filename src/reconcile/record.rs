@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
 use crate::model::digest::Digest;
-use crate::model::plan::{Action, Verb};
-use crate::repo::{Author, CommitOutcome, CommitRequest, PushOutcome, Repository};
+use crate::model::plan::{Action, Kind, Verb};
+use crate::repo::{self, Change, CommitOutcome, CommitRequest, PushOutcome, Repository, message_for};
 use crate::seam::{Clock, random};
 
 /// Edits that come within this are one commit.
@@ -45,7 +45,6 @@ pub struct Step {
 }
 
 /// Records publications of one repository.
-#[derive(Debug)]
 pub struct Recorder {
     pub repository: Repository,
     pub ledger: Ledger,
@@ -54,7 +53,6 @@ pub struct Recorder {
     pub progress: watch::Sender<Progress>,
     pub commits: bool,
     pub pushes: bool,
-    pub author: Author,
     pub network: Duration,
     /// Even without news, held commits and failed pushes are tried again after this.
     pub poll: Duration,
@@ -163,38 +161,42 @@ impl Recorder {
         .await?;
         self.progress.send_modify(|progress| progress.served = Some(newest.served.digest));
         let mut keep = self.ledger.pinned_revisions().await?;
-        keep.push(newest.served.digest);
+        keep.extend([newest.served.digest, newest.tree.digest]);
         let this = Arc::clone(self);
         blocking(move || this.repository.prune_served(&keep)).await?;
         Ok(())
     }
 
     async fn commit(self: &Arc<Self>, newest: &Published, actions: &[Action]) -> Result<bool> {
-        let request = CommitRequest {
-            revision: Arc::clone(&newest.tree),
-            held: Arc::clone(&newest.held),
-            message: message(actions),
-            trailers: vec![
-                ("Skillhook-Origin".to_owned(), "file".to_owned()),
-                ("Skillhook-Index".to_owned(), newest.state.digest.to_string()),
-            ],
-            author: self.author.clone(),
-            at: self.clock.now(),
-        };
         let this = Arc::clone(self);
-        let contents = self.contents.clone();
-        let outcome = blocking(move || this.repository.commit(&request, &|path| contents.get(path))).await?;
+        let (tree, held, index) = (Arc::clone(&newest.tree), Arc::clone(&newest.held), newest.state.digest);
+        let message = message_for(&changes(actions));
+        let outcome = blocking(move || {
+            this.repository.write_served(&tree, &|path| this.contents.get(path))?;
+            this.contents.recorded(&tree);
+            this.repository.commit(&CommitRequest {
+                revision: &tree,
+                held: &held,
+                message,
+                trailers: vec![
+                    ("Skillhook-Origin".to_owned(), "file".to_owned()),
+                    ("Skillhook-Index".to_owned(), index.to_string()),
+                ],
+                author: None,
+            })
+        });
+        let outcome = outcome.await?;
         let now = self.clock.now();
         let (commit, trouble) = match outcome {
             CommitOutcome::Committed { commit, paths, .. } => {
                 tracing::info!(%commit, paths = paths.len(), "committed");
                 self.ledger.note("repo.committed", None, format!("commit {commit}")).await?;
-                (Some(commit), None)
+                (Some(commit.to_string()), None)
             }
-            CommitOutcome::Unchanged { commit } => (commit, None),
-            CommitOutcome::Held { reason } => {
-                tracing::warn!(%reason, "the change is not committed yet");
-                (None, Some(reason))
+            CommitOutcome::Unchanged => (self.head().await?, None),
+            CommitOutcome::Held { reason, paths } => {
+                tracing::warn!(%reason, paths = paths.len(), "the change is not committed yet");
+                (None, Some(reason.to_string()))
             }
         };
         let done = trouble.is_none();
@@ -203,6 +205,11 @@ impl Recorder {
             progress.committed = Step { commit, at: Some(now), trouble };
         });
         Ok(done)
+    }
+
+    async fn head(self: &Arc<Self>) -> Result<Option<String>> {
+        let this = Arc::clone(self);
+        Ok(blocking(move || this.repository.head()).await?.map(|commit| commit.to_string()))
     }
 
     async fn push(self: &Arc<Self>) -> Result<bool> {
@@ -214,11 +221,13 @@ impl Recorder {
             PushOutcome::Pushed { commit } => {
                 tracing::info!(%commit, "pushed");
                 self.ledger.note("repo.pushed", None, format!("commit {commit}")).await?;
-                (true, Step { commit: Some(commit), at: Some(now), trouble: None })
+                (true, Step { commit: Some(commit.to_string()), at: Some(now), trouble: None })
             }
             PushOutcome::UpToDate => (true, Step { commit: head, at: Some(now), trouble: None }),
-            PushOutcome::NoRemote => (true, Step { commit: None, at: None, trouble: Some("there is no remote".into()) }),
-            PushOutcome::Rejected { reason } | PushOutcome::Unavailable { reason } => {
+            PushOutcome::NoRemote => {
+                (true, Step { commit: None, at: None, trouble: Some("there is no remote".into()) })
+            }
+            PushOutcome::Rejected { reason, .. } | PushOutcome::Unavailable { reason } => {
                 tracing::warn!(%reason, "the commit could not be pushed, it is tried again");
                 (false, Step { commit: None, at: Some(now), trouble: Some(reason) })
             }
@@ -238,43 +247,34 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     }
 }
 
-/// One line a resource; a single one is the subject itself.
-fn message(actions: &[Action]) -> String {
-    let lines: Vec<String> = actions
-        .iter()
-        .filter(|action| !matches!(action.verb, Verb::Hold | Verb::Reject))
-        .map(|action| {
-            let verb = match action.verb {
-                Verb::Create => "create",
-                Verb::Update => "update",
-                Verb::Touch => "touch",
-                Verb::Prune => "delete",
-                Verb::Hold | Verb::Reject => "keep",
-            };
-            format!("{verb} {} {}", format!("{:?}", action.kind).to_lowercase(), action.name)
-        })
-        .collect();
-    match lines.as_slice() {
-        [] => "record the configuration".to_owned(),
-        [only] => only.clone(),
-        several => format!("reconcile {} resources\n\n{}", several.len(), several.join("\n")),
-    }
+/// What the commit message tells of.
+fn changes(actions: &[Action]) -> Vec<Change> {
+    let told = actions.iter().filter_map(|action| {
+        let verb = match action.verb {
+            Verb::Create => repo::Verb::Create,
+            Verb::Update | Verb::Touch => repo::Verb::Update,
+            Verb::Prune => repo::Verb::Delete,
+            Verb::Hold | Verb::Reject => return None,
+        };
+        let kind = match action.kind {
+            Kind::Agent => "agent",
+            Kind::Skill => "skill",
+            Kind::Webhook => "webhook",
+        };
+        let note = action.generation.map(|generation| format!("generation {generation}"));
+        Some(Change { verb, kind, name: action.name.clone(), note })
+    });
+    told.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::Kind;
-
-    fn action(verb: Verb, kind: Kind, name: &str) -> Action {
-        Action { kind, name: name.into(), verb, generation: None, note: None }
-    }
 
     #[test]
-    fn a_single_change_is_the_subject_and_several_are_listed() {
-        assert_eq!(message(&[action(Verb::Update, Kind::Webhook, "deploy")]), "update webhook deploy");
-        let two = [action(Verb::Create, Kind::Skill, "a"), action(Verb::Prune, Kind::Skill, "b")];
-        assert_eq!(message(&two), "reconcile 2 resources\n\ncreate skill a\ndelete skill b");
-        assert_eq!(message(&[action(Verb::Hold, Kind::Skill, "a")]), "record the configuration");
+    fn what_is_held_is_not_told() {
+        let action = |verb, kind| Action { kind, name: "deploy".into(), verb, generation: None, note: None };
+        let told = changes(&[action(Verb::Hold, Kind::Skill), action(Verb::Prune, Kind::Webhook)]);
+        assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["delete webhook deploy"]);
     }
 }

@@ -25,7 +25,7 @@ use crate::model::revision::{COMMITTED, CommitId, Revision};
 pub struct CommitRequest<'a> {
     /// Its served tree must have been written.
     pub revision: &'a Revision,
-    /// Invalid files: HEAD's version of them stays, whatever the revision has.
+    /// Invalid files, and directories (with a `/` at their end): HEAD's version stays, whatever the revision has.
     pub held: &'a BTreeSet<String>,
     pub message: String,
     /// For example `("Skillhook-Origin", "api")`.
@@ -92,6 +92,11 @@ impl fmt::Display for HeldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())
     }
+}
+
+fn is_held(held: &BTreeSet<String>, path: &str) -> bool {
+    let directories = path.match_indices('/').map(|(at, _)| &path[..=at]);
+    held.contains(path) || directories.into_iter().any(|directory| held.contains(directory))
 }
 
 /// A change of one path; the key is git's path.
@@ -196,7 +201,7 @@ impl Repository {
                 let Ok(below) = String::from_utf8(each.path) else { continue };
                 let path = format!("{directory}/{below}");
                 let (old, mut new) = (each.old, each.new);
-                if held.contains(&path) || old.is_some_and(|old| !old.is_file()) {
+                if is_held(held, &path) || old.is_some_and(|old| !old.is_file()) {
                     continue;
                 }
                 if !modes_count && let (Some(old), Some(new)) = (old, &mut new) {

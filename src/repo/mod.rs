@@ -10,6 +10,7 @@
 //! conflicts, and decides nothing about what a file means.
 
 mod at;
+pub mod bare;
 mod beneath;
 mod commit;
 #[cfg(test)]

@@ -151,7 +151,11 @@ impl Sender {
     }
 
     /// Where the answer stands already; the outer error says that it cannot be known now.
-    async fn look_for(&self, item: &OutboxItem, find: &PreparedFind) -> std::result::Result<Option<Option<String>>, Fate> {
+    async fn look_for(
+        &self,
+        item: &OutboxItem,
+        find: &PreparedFind,
+    ) -> std::result::Result<Option<Option<String>>, Fate> {
         let Some((task, part)) = marked(&item.text) else { return Ok(None) };
         let secrets = self.secrets.for_calls(&item.provider);
         let mut filled = find.call.fill(&context(item), &secrets).map_err(refused_at_home)?;

@@ -55,11 +55,10 @@ impl Transport {
     }
 
     pub async fn exchange(&self, call: &FilledCall) -> std::result::Result<Answer, NoAnswer> {
-        let refuse = |message: &str| NoAnswer {
-            error: Error::new(Code::ReplyTarget, message),
-            may_have_arrived: false,
-        };
-        let method = reqwest::Method::from_bytes(call.method.as_bytes()).map_err(|_| refuse("the method is not one"))?;
+        let refuse =
+            |message: &str| NoAnswer { error: Error::new(Code::ReplyTarget, message), may_have_arrived: false };
+        let method =
+            reqwest::Method::from_bytes(call.method.as_bytes()).map_err(|_| refuse("the method is not one"))?;
         let url = reqwest::Url::parse(&call.url).map_err(|_| refuse("the address of the call is not a URL"))?;
         let mut request = self.client.request(method, url);
         for (name, value) in &call.headers {
@@ -82,9 +81,13 @@ impl Transport {
 }
 
 fn no_answer(error: &reqwest::Error) -> NoAnswer {
-    let message = if error.is_timeout() { "the source does not answer in time" } else { "the source cannot be reached" };
+    let message =
+        if error.is_timeout() { "the source does not answer in time" } else { "the source cannot be reached" };
     let detail = error.without_url_text();
-    NoAnswer { error: Error::new(Code::ReplyUnavailable, message).detail(detail), may_have_arrived: !error.is_connect() }
+    NoAnswer {
+        error: Error::new(Code::ReplyUnavailable, message).detail(detail),
+        may_have_arrived: !error.is_connect(),
+    }
 }
 
 trait WithoutUrl {

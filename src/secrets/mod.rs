@@ -55,13 +55,14 @@ impl Secrets {
         let mut allowed = GlobSetBuilder::new();
         for pattern in allow {
             let glob = Glob::new(pattern).map_err(|error| {
-                Error::new(Code::SettingInvalid, format!("`secrets.env_allow`: `{pattern}` is no pattern")).detail(error)
+                Error::new(Code::SettingInvalid, format!("`secrets.env_allow`: `{pattern}` is no pattern"))
+                    .detail(error)
             })?;
             allowed.add(glob);
         }
-        let allowed = allowed.build().map_err(|error| {
-            Error::new(Code::SettingInvalid, "`secrets.env_allow` is too large").detail(error)
-        })?;
+        let allowed = allowed
+            .build()
+            .map_err(|error| Error::new(Code::SettingInvalid, "`secrets.env_allow` is too large").detail(error))?;
         let sources = Arc::new(Sources { environment, allowed, directory, providers });
         Ok(Self { sources, read: Arc::default() })
     }

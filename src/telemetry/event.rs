@@ -117,7 +117,9 @@ impl Event for DeliveryRefused<'_> {
         let series = metrics.series();
         series.rejections.get_or_create(&ReasonLabel { reason: self.error.code().as_str() }).inc();
         series.ack_duration.observe(self.elapsed.as_secs_f64());
+        let Some(left_out) = metrics.refusal_line() else { return };
         tracing::info!(
+            left_out = (left_out > 0).then_some(left_out),
             webhook = self.webhook.map(tracing::field::display),
             code = %self.error.code(),
             reason = self.error.internal(),

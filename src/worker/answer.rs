@@ -3,15 +3,26 @@
 use crate::ledger::Finish;
 use crate::model::provider::PreparedCall;
 use crate::model::task::Task;
-use crate::model::untrusted;
+use crate::model::untrusted::Outgoing;
 
 /// The messages for the source, made safe, marked and split; none when there is nothing to say.
 pub(super) fn parts(call: &PreparedCall, task: &Task, finish: &Finish) -> Vec<String> {
     let Some(text) = text(task, finish) else { return Vec::new() };
-    let safe = untrusted::outgoing(&text);
+    let safe = safe(task, &text);
     match &call.reply {
         Some(traits) => traits.messages(&safe, task.spec.id),
         None => vec![safe],
+    }
+}
+
+/// Without secrets, and without words that would start another run.
+fn safe(task: &Task, text: &str) -> String {
+    match Outgoing::new(task.spec.prefixes.iter().map(String::as_str)) {
+        Ok(outgoing) => outgoing.clean(text).text,
+        Err(error) => {
+            tracing::error!(task = %task.spec.id, error = error.internal(), "the answer cannot be made safe");
+            format!("`{}` is done; its answer could not be shown here.", task.spec.command)
+        }
     }
 }
 

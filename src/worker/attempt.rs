@@ -233,9 +233,10 @@ impl<'a> Attempt<'a> {
             Outcome::Cancelled | Outcome::Interrupted { .. } => {
                 (released("the run was broken off and resumes", Duration::ZERO), AttemptOutcome::Released)
             }
-            Outcome::SessionUnknown | Outcome::SessionTaken => {
-                (released("the agent's session changed, the run begins again", Duration::ZERO), AttemptOutcome::Released)
-            }
+            Outcome::SessionUnknown | Outcome::SessionTaken => (
+                released("the agent's session changed, the run begins again", Duration::ZERO),
+                AttemptOutcome::Released,
+            ),
         }
     }
 }

@@ -28,7 +28,6 @@ const ORPHAN_POLL: Duration = Duration::from_millis(100);
 const BROKEN_OFF_MAX: u32 = 8;
 
 /// Everything a run needs; one for the whole service.
-#[derive(Debug)]
 pub struct Worker {
     pub ledger: Ledger,
     pub workspaces: Workspaces,
@@ -70,7 +69,10 @@ impl Worker {
         }
         tracker.close();
         if tokio::time::timeout(this.drain, tracker.wait()).await.is_err() {
-            tracing::info!(running = tracker.len(), "runs that are not done are broken off and resume at the next start");
+            tracing::info!(
+                running = tracker.len(),
+                "runs that are not done are broken off and resume at the next start"
+            );
             break_off.cancel();
             tracker.wait().await;
         }

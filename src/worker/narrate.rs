@@ -31,9 +31,10 @@ pub(super) fn line(event: &Event) -> Option<(&'static str, String)> {
         Event::Text { text, .. } => said("agent", text.clone()),
         Event::ToolUse { tool, input, .. } => said("tool", format!("{tool} {input}")),
         Event::ToolDenied { tool } => said("note", format!("the tool `{tool}` was denied")),
-        Event::ApiRetry { attempt, attempts_max, delay_ms, error, .. } => {
-            said("note", format!("the model's provider answered `{error}`: try {attempt} of {attempts_max} in {delay_ms} ms"))
-        }
+        Event::ApiRetry { attempt, attempts_max, delay_ms, error, .. } => said(
+            "note",
+            format!("the model's provider answered `{error}`: try {attempt} of {attempts_max} in {delay_ms} ms"),
+        ),
         Event::UsageLimit { .. } => said("error", "the usage limit is reached".to_owned()),
         Event::Result { subtype, is_error: true } => said("error", format!("the agent ended with `{subtype}`")),
         Event::Result { .. } => None,

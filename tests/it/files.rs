@@ -141,7 +141,8 @@ async fn a_quiet_tree_stays_quiet() {
         let line = metrics.lines().find(|line| line.starts_with("skillhook_passes_total")).map(str::to_owned);
         line.unwrap_or_default()
     };
-    let metrics = || async { service.client.get(service.admin_url("/metrics")).send().await.unwrap().text().await.unwrap() };
+    let metrics =
+        || async { service.client.get(service.admin_url("/metrics")).send().await.unwrap().text().await.unwrap() };
     let first = passes(metrics().await);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let second = passes(metrics().await);

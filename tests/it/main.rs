@@ -5,12 +5,12 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    clippy::expect_used,
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod admin;
 mod agent_run;
-mod cli;
+mod corpus;
 mod crash;
 mod files;
 mod gateway;

@@ -17,7 +17,9 @@ async fn a_signed_comment_is_answered_exactly_once() {
     let reactions = service.github.seen().into_iter().filter(|seen| seen.path.ends_with("/reactions")).count();
     assert_eq!((service.github.comments().len(), reactions), (1, 1));
     let seen = service.github.seen();
-    assert!(seen.iter().all(|seen| seen.authorization.as_deref() == Some("Bearer ghp_test_token_that_must_stay_secret")));
+    assert!(
+        seen.iter().all(|seen| seen.authorization.as_deref() == Some("Bearer ghp_test_token_that_must_stay_secret"))
+    );
 }
 
 #[tokio::test]

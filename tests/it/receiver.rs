@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use skillhook::model::provider::Incoming;
 use skillhook::model::provider::sample::{self, Sample};
-use skillhook::model::provider::{Incoming, catalog};
 use skillhook::model::secret::SecretSet;
 use skillhook::seam::{Clock, fresh_id};
 
-use crate::gateway::{Gateway, Setup, Webhook, command, triggered};
+use crate::gateway::{Gateway, Setup, Webhook, catalogue, command, triggered};
 use crate::wire::{Answer, exchange};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +31,7 @@ fn comment(text: &str) -> Sample {
 }
 
 fn signed(gateway: &Gateway, provider: &str, path: &str, sample: &Sample, secrets: &SecretSet) -> Incoming {
-    let catalogue = catalog::builtin().unwrap();
-    let (definition, now) = (catalogue.get(provider).unwrap(), gateway.clock.now());
+    let (definition, now) = (catalogue().get(provider).unwrap(), gateway.clock.now());
     let url = format!("http://hooks.example.com{path}");
     sample::sign(definition, secrets, sample, &url, &fresh_id().to_string(), now).unwrap()
 }

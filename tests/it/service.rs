@@ -152,8 +152,10 @@ impl Service {
 
     pub async fn wait_ready(&self) {
         let url = self.admin_url("/readyz");
-        wait_for("readiness", || async { self.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) })
-            .await;
+        wait_for("readiness", || async {
+            self.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -197,14 +199,19 @@ impl Service {
     }
 
     pub async fn wait_tasks_done(&self, count: usize, at_most: Duration) {
-        let done = |task: &Value| matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused"));
+        let done =
+            |task: &Value| matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused"));
         let begun = Instant::now();
         loop {
             let tasks = self.tasks().await;
             if tasks.len() >= count && tasks.iter().all(done) {
                 return;
             }
-            assert!(begun.elapsed() < at_most, "{} of {count} tasks after {at_most:?}", tasks.iter().filter(|t| done(t)).count());
+            assert!(
+                begun.elapsed() < at_most,
+                "{} of {count} tasks after {at_most:?}",
+                tasks.iter().filter(|t| done(t)).count()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

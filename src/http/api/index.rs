@@ -57,7 +57,7 @@ pub fn providers(state: &ApiState) -> Result<Value> {
 /// Asks for a pass over everything; 202 at once, or 200 with what it came to.
 pub async fn reconcile(state: &ApiState, query: &Query) -> Result<Answer> {
     let wait = query.flag("wait")?;
-    let done = state.reconcile.request()?;
+    let done = state.reconcile.request(query.flag("allow_prune")?)?;
     if !wait {
         return Ok(Answer::json(StatusCode::ACCEPTED, &json!({ "status": "requested" })));
     }

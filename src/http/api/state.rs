@@ -138,7 +138,9 @@ impl CurrentIndex {
 
     pub fn resources(&self) -> Resources {
         let Some(view) = self.current() else { return Resources::default() };
-        let count = |standing| view.named(standing).len();
+        let webhooks = || view.webhooks.iter().map(|webhook| &webhook.conditions);
+        let skills = || view.skills.iter().map(|skill| &skill.conditions);
+        let count = |standing| webhooks().chain(skills()).filter(|conditions| holds(conditions, standing)).count();
         Resources {
             ready: count(Standing::Ready),
             reconciling: count(Standing::Reconciling),
@@ -160,8 +162,13 @@ pub struct PassReport {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Asks for a pass over everything, and tells what it came to.
-pub type PassRequest = oneshot::Sender<Result<PassReport>>;
+/// Asks for a pass over everything, and wants to know what it came to.
+#[derive(Debug)]
+pub struct PassRequest {
+    /// A person says that large deletions are meant.
+    pub allow_prune: bool,
+    pub done: oneshot::Sender<Result<PassReport>>,
+}
 
 /// The asking side; see [`Reconcile::channel`].
 #[derive(Clone, Debug)]
@@ -179,9 +186,9 @@ impl Reconcile {
         (Self { requests }, receiver)
     }
 
-    pub fn request(&self) -> Result<oneshot::Receiver<Result<PassReport>>> {
+    pub fn request(&self, allow_prune: bool) -> Result<oneshot::Receiver<Result<PassReport>>> {
         let (done, report) = oneshot::channel();
-        self.requests.try_send(done).map_err(|error| match error {
+        self.requests.try_send(PassRequest { allow_prune, done }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::new(Code::NotReady, "too many requests wait for a pass"),
             mpsc::error::TrySendError::Closed(_) => Error::new(Code::NotReady, "the reconciler has stopped"),
         })?;
@@ -196,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn requests_for_a_pass_are_bounded_and_answered() {
         let (reconcile, mut receiver) = Reconcile::channel();
-        let report = reconcile.request().unwrap();
+        let report = reconcile.request(false).unwrap();
         let digest = Digest::of(b"");
         let done = PassReport {
             index_digest: digest,
@@ -205,11 +212,11 @@ mod tests {
             held: None,
             diagnostics: Vec::new(),
         };
-        receiver.recv().await.unwrap().send(Ok(done.clone())).unwrap();
+        receiver.recv().await.unwrap().done.send(Ok(done.clone())).unwrap();
         assert_eq!(report.await.unwrap().unwrap(), done);
-        let waiting: Vec<_> = (0..Reconcile::WAITING_MAX).map(|_| reconcile.request().unwrap()).collect();
-        assert_eq!(reconcile.request().unwrap_err().code(), Code::NotReady);
+        let waiting: Vec<_> = (0..Reconcile::WAITING_MAX).map(|_| reconcile.request(false).unwrap()).collect();
+        assert_eq!(reconcile.request(false).unwrap_err().code(), Code::NotReady);
         drop((waiting, receiver));
-        assert_eq!(reconcile.request().unwrap_err().message(), "the reconciler has stopped");
+        assert_eq!(reconcile.request(false).unwrap_err().message(), "the reconciler has stopped");
     }
 }

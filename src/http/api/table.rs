@@ -86,6 +86,7 @@ const FROM: Parameter = Parameter { name: "from", summary: "The first line, from
 const BODY: Parameter = Parameter { name: "body", summary: "`true` shows the body too" };
 const SINCE: Parameter = Parameter { name: "since", summary: "The last sequence number that is already known" };
 const WAIT_SECONDS: Parameter = Parameter { name: "wait", summary: "Wait up to this many seconds (0 to 25)" };
+const ALLOW_PRUNE: Parameter = Parameter { name: "allow_prune", summary: "`true` confirms a large deletion" };
 const WAIT: Parameter = Parameter { name: "wait", summary: "`true` answers once the pass is done" };
 
 impl Operation {
@@ -97,7 +98,7 @@ impl Operation {
             Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
-            Operation::Reconcile => &[WAIT],
+            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
             | Operation::Health

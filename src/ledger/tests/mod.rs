@@ -1,5 +1,10 @@
 //! Tests of the ledger as a whole.
 
+mod crash;
+mod damage;
+mod disk;
+mod faults;
+mod model;
 mod transitions;
 mod writing;
 
@@ -52,6 +57,7 @@ pub fn task_spec() -> TaskSpec {
         agent: None,
         action: Action::CreateTask,
         prompt: "do it".repeat(20),
+        prefixes: Vec::new(),
         missing: Vec::new(),
         source: Source { conversation_id: id.to_string(), ..Source::default() },
         priority: 100,

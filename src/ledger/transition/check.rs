@@ -14,7 +14,11 @@ use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task, TaskState};
 
 impl Ledgers<'_, '_> {
-    pub(super) fn due_checks(&mut self, now: Timestamp, limit: usize) -> Step<Vec<(Task, ProviderName, PreparedLookup)>> {
+    pub(super) fn due_checks(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Step<Vec<(Task, ProviderName, PreparedLookup)>> {
         let mut due = Vec::new();
         for id in self.memory.queue.checks(now, limit) {
             match self.load(id) {

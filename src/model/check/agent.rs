@@ -70,19 +70,22 @@ fn refuse_power(report: &mut Report<'_>) {
     }
 }
 
-/// A YAML list, or a text with commas outside of parentheses: `Read, Bash(git log:*, git diff:*)`.
 fn list(report: &mut Report<'_>, key: &str, max: usize) -> Option<Vec<String>> {
     let at = report.at(key);
-    let several = report.typed::<Several<Text>>(&at).ok().flatten()?;
-    let items = match several.listed {
-        true => several.items,
-        false => several.items.iter().flat_map(|text| split(&text.0)).collect(),
-    };
-    let several = Several { listed: several.listed, items };
+    let several = comma_list(report.typed::<Several<Text>>(&at).ok().flatten()?);
     if several.items.is_empty() {
         return Some(Vec::new());
     }
     report.texts(&at, Some(&several), max, ITEM_CHARS_MAX)
+}
+
+/// As the agent program reads lists: of YAML, or one text with commas outside of parentheses, for example
+/// `Read, Bash(git log:*, git diff:*)`.
+pub(super) fn comma_list(several: Several<Text>) -> Several<Text> {
+    match several.listed {
+        true => several,
+        false => Several { items: several.items.iter().flat_map(|text| split(&text.0)).collect(), listed: false },
+    }
 }
 
 fn split(text: &str) -> Vec<Text> {
@@ -107,4 +110,51 @@ fn skills(report: &mut Report<'_>) -> Vec<SkillName> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::frontmatter::split as split_file;
+
+    fn agent(front: &str) -> Result<AgentFile, Vec<Diagnostic>> {
+        let file = format!("---\n{front}\n---\nBody.\n");
+        let document = split_file("planning.md", file.as_bytes()).unwrap();
+        check_agent("planning.md", &AgentName::parse("planning").unwrap(), &document)
+    }
+
+    #[test]
+    fn agent_files_are_read() {
+        let read = agent("name: planning\ndescription: Plans.\ntools: Read, Bash(git log:*, git diff:*), Grep\nmodel: opus\nskills: [testing]\ncolor: red").unwrap();
+        assert_eq!(read.tools.unwrap(), ["Read", "Bash(git log:*, git diff:*)", "Grep"]);
+        assert_eq!((read.model.as_deref(), read.skills[0].as_str()), (Some("opus"), "testing"));
+        let listed = agent("name: planning\ndescription: Plans.\ntools: [Read, Grep]").unwrap();
+        assert_eq!((listed.tools.unwrap().len(), listed.skills.len()), (2, 0));
+        assert_eq!(agent("name: planning\ndescription: Plans.").unwrap().tools, None);
+    }
+
+    #[test]
+    fn agents_get_no_power_of_their_own() {
+        let refused = |line: &str, expect: &str| {
+            let front = format!("name: planning\ndescription: Plans.\n{line}");
+            assert_eq!(agent(&front).unwrap_err()[0].to_string(), expect);
+        };
+        refused(
+            "permissionMode: bypassPermissions",
+            "planning.md:4:1: error[SH0106]: an agent may not bypass permissions",
+        );
+        refused("hooks: {Stop: []}", "planning.md:4:1: error[SH0106]: hooks of an agent are not run");
+        refused(
+            "mcpServers: {x: {command: sh}}",
+            "planning.md:4:1: error[SH0106]: an agent may not define MCP servers",
+        );
+        refused("tools: 7", "planning.md:4:8: error[SH0105]: `tools`: expected a text, found integer `7`");
+        refused(
+            "skills: [No Such]",
+            "planning.md:4:1: error[SH0106]: `No Such` is no skill name: it must begin and end with a lower-case letter or a digit",
+        );
+        assert!(agent("name: planning\ndescription: Plans.\nmcpServers: [github]\npermissionMode: plan").is_ok());
+        let other = agent("name: other\ndescription: x").unwrap_err();
+        assert_eq!(other[0].message, "the agent is called `other` here, but its path says `planning`");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::agent::comma_list;
 use super::report::Report;
 use super::webhook::seconds;
 use super::{COMMANDS_MAX, DESCRIPTION_CHARS_MAX, Surroundings};
@@ -121,7 +122,8 @@ impl Check<'_, '_> {
         let description = report.text(&at_description, raw.description.as_ref(), DESCRIPTION_CHARS_MAX);
         let target_agent = report.name(&at_agent, raw.target_agent.as_ref(), AgentName::parse);
         let model = raw.model.as_ref().and_then(|model| report.word(&at_model, model, NAME_CHARS_MAX));
-        let tools = report.texts(&at_tools, raw.tools.as_ref(), TOOLS_MAX, TOOL_CHARS_MAX);
+        let tools = raw.tools.clone().map(comma_list);
+        let tools = report.texts(&at_tools, tools.as_ref(), TOOLS_MAX, TOOL_CHARS_MAX);
         let max_turns = report.within(&at_turns, raw.max_turns, (1, TURNS_MAX), " turns");
         let budget_usd = report.within(&at_budget, raw.budget_usd, (0.01, BUDGET_USD_MAX), " US dollars");
         let timeout_seconds = seconds(report, &at_timeout, raw.timeout);

@@ -8,7 +8,7 @@ use crate::error::Code;
 use crate::model::frontmatter::KeyPath;
 use crate::model::glob;
 use crate::model::ids::ProviderName;
-use crate::model::raw::{RawWebhook, SecretPlace, Text};
+use crate::model::raw::{Plain, RawWebhook, SecretName, SecretPlace, Secrets, Several};
 use crate::model::spec::SecretRef;
 
 /// How many places one secret may have at once (rotation).
@@ -36,6 +36,7 @@ const NEVER: [&str; 14] = [
 /// Settings of this program begin like its secrets.
 const OURS: (&str, &str) = ("SKILLHOOK_", "SKILLHOOK_SECRET_");
 
+const SLOT_ADVICE: &str = "write `{env: NAME}` or `{file: NAME}` for each secret";
 const ADVICE: &str =
     "put it into an environment variable or a file, and name that with `secret_env_var` or `secret_file`";
 
@@ -46,54 +47,69 @@ pub(super) fn check(
     providers: &[ProviderName],
     around: Surroundings<'_>,
 ) -> BTreeMap<String, Vec<SecretRef>> {
-    plain(report, raw);
+    plain(report, raw.secret);
     let mut out: BTreeMap<String, Vec<SecretRef>> = BTreeMap::new();
-    let mut add = |slot: &str, place: Option<SecretRef>| {
-        if let Some(place) = place {
-            out.entry(slot.to_owned()).or_default().push(place);
-        }
-    };
+    let mut usual = Vec::new();
     if let Some(several) = &raw.secret_env_var {
         for (at, name) in report.items(&report.at("secret_env_var"), several, PLACES_MAX) {
-            add("", env(report, &at, name, around));
+            usual.extend(env(report, &at, name, around));
         }
     }
     if let Some(several) = &raw.secret_file {
         for (at, name) in report.items(&report.at("secret_file"), several, PLACES_MAX) {
-            add("", file(report, &at, name));
+            usual.extend(file(report, &at, name));
         }
     }
-    for (slot, several) in raw.secrets.iter().flatten() {
-        let at = report.at("secrets").key(slot.as_str());
-        known_slot(report, &at, slot, providers, around);
-        for (at, place) in report.items(&at, several, PLACES_MAX) {
-            let place = match place {
-                SecretPlace::Env(name) => env(report, &at, name, around),
-                SecretPlace::File(name) => file(report, &at, name),
-                SecretPlace::Plain => {
-                    let message = format!("the secret `{slot}` stands here in plain text");
-                    report.error(&at, Code::PlaintextSecret, message).hint("write `{env: NAME}` or `{file: NAME}`");
-                    None
-                }
-            };
-            add(slot, place);
+    if !usual.is_empty() {
+        out.insert(String::new(), usual);
+    }
+    match &raw.secrets {
+        None => {}
+        Some(Secrets::Plain) => {
+            let message = "a secret stands here in plain text";
+            report.error(&report.at("secrets"), Code::PlaintextSecret, message).hint(SLOT_ADVICE);
+        }
+        Some(Secrets::BySlot(slots)) => {
+            for (slot, several) in slots {
+                known_slot(report, &report.at("secrets").key(slot.as_str()), slot, providers, around);
+                let places = of_slot(report, slot, several, around);
+                out.insert(slot.clone(), places);
+            }
         }
     }
     out
 }
 
-fn plain(report: &mut Report<'_>, raw: &RawWebhook) {
-    for (at, secret) in raw
-        .secret
-        .iter()
-        .flat_map(|several| report.items(&report.at("secret"), several, PLACES_MAX))
-        .collect::<Vec<_>>()
-    {
-        match secret.sealed {
-            true => {
-                report.error(&at, Code::SecretReference, "sealed secrets are not read by this version").hint(ADVICE)
+fn of_slot(
+    report: &mut Report<'_>,
+    slot: &str,
+    several: &Several<SecretPlace>,
+    around: Surroundings<'_>,
+) -> Vec<SecretRef> {
+    let mut out = Vec::new();
+    for (at, place) in report.items(&report.at("secrets").key(slot), several, PLACES_MAX) {
+        out.extend(match place {
+            SecretPlace::Env(name) => env(report, &at, name, around),
+            SecretPlace::File(name) => file(report, &at, name),
+            SecretPlace::Plain => {
+                let message = format!("the secret `{slot}` stands here in plain text");
+                report.error(&at, Code::PlaintextSecret, message).hint(SLOT_ADVICE);
+                None
             }
-            false => report.error(&at, Code::PlaintextSecret, "the secret stands here in plain text").hint(ADVICE),
+        });
+    }
+    out
+}
+
+fn plain(report: &mut Report<'_>, secret: Option<Plain>) {
+    let at = report.at("secret");
+    match secret {
+        None => {}
+        Some(Plain { sealed: true }) => {
+            report.error(&at, Code::SecretReference, "sealed secrets are not read by this version").hint(ADVICE);
+        }
+        Some(Plain { sealed: false }) => {
+            report.error(&at, Code::PlaintextSecret, "the secret stands here in plain text").hint(ADVICE);
         }
     }
 }
@@ -108,8 +124,8 @@ fn known_slot(report: &mut Report<'_>, at: &KeyPath, slot: &str, providers: &[Pr
     }
 }
 
-fn env(report: &mut Report<'_>, at: &KeyPath, name: &Text, around: Surroundings<'_>) -> Option<SecretRef> {
-    let Text(name) = name;
+fn env(report: &mut Report<'_>, at: &KeyPath, name: &SecretName, around: Surroundings<'_>) -> Option<SecretRef> {
+    let name = name.0.as_deref().unwrap_or_default();
     let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
         && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
         && name.len() <= ENV_CHARS_MAX;
@@ -131,11 +147,11 @@ fn env(report: &mut Report<'_>, at: &KeyPath, name: &Text, around: Surroundings<
             .hint(format!("allowed by the operator: `{allowed}`"));
         return None;
     }
-    Some(SecretRef::Env(name.clone()))
+    Some(SecretRef::Env(name.to_owned()))
 }
 
-fn file(report: &mut Report<'_>, at: &KeyPath, name: &Text) -> Option<SecretRef> {
-    let Text(name) = name;
+fn file(report: &mut Report<'_>, at: &KeyPath, name: &SecretName) -> Option<SecretRef> {
+    let name = name.0.as_deref().unwrap_or_default();
     let is_step = |step: &str| {
         !step.is_empty()
             && !step.starts_with('.')
@@ -148,5 +164,5 @@ fn file(report: &mut Report<'_>, at: &KeyPath, name: &Text) -> Option<SecretRef>
             .hint("letters, digits, `-`, `_` and `.`, no `..` and no leading `/`");
         return None;
     }
-    Some(SecretRef::File(name.clone()))
+    Some(SecretRef::File(name.to_owned()))
 }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::model::frontmatter::split;
-use crate::model::ids::AgentName;
 use crate::model::provider::catalog;
 use crate::model::spec::{Action, MatchMode, PermissionRule, RateLimit, ReplyMode, SecretRef};
 
@@ -89,7 +88,8 @@ commands:
     budget_usd: 0.5
     timeout: 90
   - name: look
-    template_file: prompts/review.md"#;
+    template_file: prompts/review.md
+    tools: Read, Bash(git log:*, git diff:*)"#;
 
 #[test]
 fn every_field_is_read() {
@@ -109,6 +109,7 @@ fn every_field_is_read() {
     assert!(sort.requires_prefix && sort.action == Action::Comment && sort.conditions.is_some());
     assert_eq!((sort.priority, sort.timeout_seconds, sort.budget_usd), (-5, Some(90), Some(0.5)));
     assert_eq!(sort.template, "Sort {{ text }}.\n");
+    assert_eq!(look.tools.as_ref().unwrap(), &["Read", "Bash(git log:*, git diff:*)"]);
     assert_eq!((look.template.as_str(), look.requires_prefix), ("Review {{ issue.title }}.", false));
 }
 
@@ -171,13 +172,10 @@ fn fields_are_known_and_of_their_kind() {
         "SKILL.md:5:3: error[SH0105]: unknown field `provder` in `webhook_config`\n  did you mean `provider`?",
     );
     refused("commands: []", "SKILL.md:4:1: error[SH0105]: `provider` is missing");
-    refused(
-        "provider:",
-        "SKILL.md:5:12: error[SH0105]: `webhook_config.provider`: expected one value or a list, found nothing",
-    );
+    refused("provider:", "SKILL.md:5:12: error[SH0105]: `webhook_config.provider`: expected a text, found nothing");
     refused(
         "provider: 7",
-        "SKILL.md:5:13: error[SH0105]: `webhook_config.provider`: expected one value or a list, found integer `7`",
+        "SKILL.md:5:13: error[SH0105]: `webhook_config.provider`: expected a text, found integer `7`",
     );
     refused(
         "provider: github\nname: ~",
@@ -220,7 +218,7 @@ fn providers_are_known() {
     refused("provider: []", "SKILL.md:5:3: error[SH0106]: the list is empty");
 }
 
-const ONE: &str = "commands: [{name: a, prompt_template: x}]";
+const ONE: &str = "commands: [{name: a, prompt_template: x, trigger: push}]";
 
 #[test]
 fn a_webhook_of_its_own_has_an_address() {
@@ -270,25 +268,29 @@ fn secrets_are_named_and_never_shown() {
     let own = |line: &str| format!("provider: custom\nid: x\n{line}\n{ONE}");
     let advice =
         "\n  put it into an environment variable or a file, and name that with `secret_env_var` or `secret_file`";
-    for secret in ["hunter2", "4711", "[hunter2]", "{a: hunter2}", "~"] {
-        let column = if secret.starts_with('[') { 12 } else { 3 };
-        let message = format!("SKILL.md:7:{column}: error[SH0112]: the secret stands here in plain text{advice}");
+    for secret in ["hunter2", "4711", "-1", "0.5", "true", "[hunter2]", "[age:x, hunter2]", "{a: hunter2}", "~"] {
+        let message = format!("SKILL.md:7:3: error[SH0112]: the secret stands here in plain text{advice}");
         refused(&own(&format!("secret: {secret}")), &message);
     }
     refused(
         &own("secret: age:abc"),
         &format!("SKILL.md:7:3: error[SH0111]: sealed secrets are not read by this version{advice}"),
     );
-    refused(
-        &own("secrets: {webhook_secret: hunter2}"),
-        "SKILL.md:7:13: error[SH0112]: the secret `webhook_secret` stands here in plain text\n  write `{env: NAME}` or `{file: NAME}`",
-    );
-    refused(
-        &own("secret_env_var: hunter2"),
-        &format!(
-            "SKILL.md:7:3: error[SH0111]: this is not the name of an environment variable (upper-case letters, digits and `_`){advice}"
-        ),
-    );
+    let slot_advice = "\n  write `{env: NAME}` or `{file: NAME}` for each secret";
+    for secret in ["hunter2", "4711", "0.5"] {
+        refused(
+            &own(&format!("secrets: {{webhook_secret: {secret}}}")),
+            &format!(
+                "SKILL.md:7:13: error[SH0112]: the secret `webhook_secret` stands here in plain text{slot_advice}"
+            ),
+        );
+        refused(
+            &own(&format!("secrets: {secret}")),
+            &format!("SKILL.md:7:3: error[SH0112]: a secret stands here in plain text{slot_advice}"),
+        );
+        let message = "this is not the name of an environment variable (upper-case letters, digits and `_`)";
+        refused(&own(&format!("secret_env_var: {secret}")), &format!("SKILL.md:7:3: error[SH0111]: {message}{advice}"));
+    }
     for name in ["PATH", "HOME", "ANTHROPIC_API_KEY", "LD_PRELOAD", "SKILLHOOK_ALLOW_UNSIGNED"] {
         let message =
             format!("SKILL.md:7:3: error[SH0111]: `{name}` is no webhook secret and may never be named as one");
@@ -308,12 +310,11 @@ fn secrets_are_named_and_never_shown() {
         &own("secrets: {webhook_secrt: {env: A_WEBHOOK_SECRET}}"),
         "SKILL.md:7:13: error[SH0111]: `custom` has no secret called `webhook_secrt`\n  did you mean `webhook_secret`?",
     );
-    let Checked::Invalid(findings) =
-        check_file(&file(&own("secrets: {webhook_secret: {environment: hunter2}}")), &Rules::default())
-    else {
-        panic!()
-    };
-    assert!(!shown(&findings).contains("hunter2"), "{}", shown(&findings));
+    for secrets in ["{environment: hunter2}", "{env: {a: hunter2}}", "{env: A, file: hunter2}", "[[hunter2]]"] {
+        let file = file(&own(&format!("secrets: {{webhook_secret: {secrets}}}")));
+        let Checked::Invalid(findings) = check_file(&file, &Rules::default()) else { panic!("{file}") };
+        assert!(!shown(&findings).contains("hunter2"), "{}", shown(&findings));
+    }
 }
 
 #[test]
@@ -342,6 +343,19 @@ fn opening_to_anyone_is_a_warning() {
 }
 
 #[test]
+fn a_command_that_nothing_can_call_is_a_warning() {
+    let text = "commands: [{name: a, prompt_template: x}]";
+    let own = format!("provider: custom\nid: x\n{text}");
+    let Checked::Spec(_, findings) = check_file(&file(&own), &Rules::default()) else { panic!() };
+    assert_eq!(
+        shown(&findings),
+        "SKILL.md:7:3: warning[SH0106]: nothing can call `a`: there is no `command_prefix`\n  set one, or give the command a `trigger` (`*` for every event)",
+    );
+    spec(&format!("{own}\ncommand_prefix: \"!\""));
+    spec(&format!("provider: github\n{text}"));
+}
+
+#[test]
 fn commands_have_a_name_of_their_own() {
     let commands = |lines: &str| format!("provider: github\ncommands:\n{lines}");
     refused(&commands("  - {prompt_template: x}"), "SKILL.md:7:7: error[SH0105]: the command has no `name`");
@@ -355,7 +369,7 @@ fn commands_have_a_name_of_their_own() {
     );
     refused(
         &commands("  - {name: a, aliases: [b, B], prompt_template: x}"),
-        "SKILL.md:7:29: error[SH0109]: `B` already calls the command `a`",
+        "SKILL.md:7:30: error[SH0109]: `B` already calls the command `a`",
     );
     refused(
         &commands("  - {name: a, prompt_template: x}\n  - {name: b, aliases: A, prompt_template: y}"),
@@ -363,7 +377,7 @@ fn commands_have_a_name_of_their_own() {
     );
     refused(
         &commands("  - {name: a, aliases: [what?], prompt_template: x}"),
-        "SKILL.md:7:26: error[SH0106]: `what?` cannot be called: `?` is not allowed in an alias",
+        "SKILL.md:7:27: error[SH0106]: `what?` cannot be called: `?` is not allowed in an alias",
     );
     let many: String = (0..65).map(|n| format!("  - {{name: c{n}, prompt_template: x}}\n")).collect();
     refused(&commands(&many), "SKILL.md:6:3: error[SH0106]: there are 65 commands, allowed are 64");
@@ -415,7 +429,7 @@ fn conditions_and_triggers_are_checked() {
     let command = |rest: &str| format!("provider: github\ncommands:\n  - name: a\n    prompt_template: x\n    {rest}");
     refused(
         &command("conditions: {\"label.name\": {prefx: b}}"),
-        "SKILL.md:9:34: error[SH0106]: there is no operator `prefx`\n  did you mean `prefix`?",
+        "SKILL.md:9:35: error[SH0106]: there is no operator `prefx`\n  did you mean `prefix`?",
     );
     refused(
         &command("conditions:\n      any:\n        - {a: 1}\n        - {b: [1]}"),
@@ -449,7 +463,7 @@ fn numbers_have_bounds() {
     }
     refused(
         "provider: github\ncommands: [{name: a, prompt_template: x, budget_usd: .nan, max_turns: 0}]",
-        "SKILL.md:6:45: error[SH0106]: NaN is not between 0.01 and 1000 US dollars\nSKILL.md:6:63: error[SH0106]: 0 is not between 1 and 1000 turns",
+        "SKILL.md:6:44: error[SH0106]: NaN is not between 0.01 and 1000 US dollars\nSKILL.md:6:62: error[SH0106]: 0 is not between 1 and 1000 turns",
     );
 }
 
@@ -481,39 +495,4 @@ fn all_faults_are_told_at_once_and_in_order() {
          SKILL.md:9:8: error[SH0106]: `B` is no command name: it must begin and end with a lower-case letter or a digit\n\
          SKILL.md:10:3: error[SH0106]: 0 is not between 1 and 86400 seconds",
     );
-}
-
-fn agent(front: &str) -> Result<AgentFile, Vec<Diagnostic>> {
-    let file = format!("---\n{front}\n---\nBody.\n");
-    let document = split("planning.md", file.as_bytes()).unwrap();
-    check_agent("planning.md", &AgentName::parse("planning").unwrap(), &document)
-}
-
-#[test]
-fn agent_files_are_read() {
-    let read = agent("name: planning\ndescription: Plans.\ntools: Read, Bash(git log:*, git diff:*), Grep\nmodel: opus\nskills: [testing]\ncolor: red").unwrap();
-    assert_eq!(read.tools.unwrap(), ["Read", "Bash(git log:*, git diff:*)", "Grep"]);
-    assert_eq!((read.model.as_deref(), read.skills[0].as_str()), (Some("opus"), "testing"));
-    let listed = agent("name: planning\ndescription: Plans.\ntools: [Read, Grep]").unwrap();
-    assert_eq!((listed.tools.unwrap().len(), listed.skills.len()), (2, 0));
-    assert_eq!(agent("name: planning\ndescription: Plans.").unwrap().tools, None);
-}
-
-#[test]
-fn agents_get_no_power_of_their_own() {
-    let refused = |line: &str, expect: &str| {
-        let front = format!("name: planning\ndescription: Plans.\n{line}");
-        assert_eq!(agent(&front).unwrap_err()[0].to_string(), expect);
-    };
-    refused("permissionMode: bypassPermissions", "planning.md:4:1: error[SH0106]: an agent may not bypass permissions");
-    refused("hooks: {Stop: []}", "planning.md:4:1: error[SH0106]: hooks of an agent are not run");
-    refused("mcpServers: {x: {command: sh}}", "planning.md:4:1: error[SH0106]: an agent may not define MCP servers");
-    refused("tools: 7", "planning.md:4:8: error[SH0105]: `tools`: expected one value or a list, found integer `7`");
-    refused(
-        "skills: [No Such]",
-        "planning.md:4:1: error[SH0106]: `No Such` is no skill name: it must begin and end with a lower-case letter or a digit",
-    );
-    assert!(agent("name: planning\ndescription: Plans.\nmcpServers: [github]\npermissionMode: plan").is_ok());
-    let other = agent("name: other\ndescription: x").unwrap_err();
-    assert_eq!(other[0].message, "the agent is called `other` here, but its path says `planning`");
 }

@@ -7,6 +7,7 @@ use super::{DESCRIPTION_CHARS_MAX, Surroundings, allow, commands, secrets};
 use crate::error::Code;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::ids::{AgentName, CommandName, ProviderName, SkillName, WebhookId};
+use crate::model::matching;
 use crate::model::provider::Definition;
 use crate::model::raw::{Duration, RawWebhook, ReplyField};
 use crate::model::spec::{CommandSpec, RateLimit, SkillConfig};
@@ -67,6 +68,9 @@ pub(super) fn check(
     if !extends && raw.commands.as_ref().is_none_or(Vec::is_empty) {
         let message = "a webhook of its own needs at least one command";
         report.error(&report.at("commands"), Code::ConfigField, message);
+    }
+    if !extends && prefixes.is_none() {
+        warn_of_silence(report, &commands, &providers, around);
     }
     let default_command = default_command(report, &raw, &commands, extends);
     let (at_timeout, at_retries) = (report.at("timeout"), report.at("retries"));
@@ -266,6 +270,25 @@ fn prefixes(report: &mut Report<'_>, raw: &RawWebhook) -> Option<Vec<String>> {
         }
     }
     Some(out)
+}
+
+/// Without a prefix texts call nobody, except where the provider has calls or mentions of its own.
+fn warn_of_silence(
+    report: &mut Report<'_>,
+    commands: &[CommandSpec],
+    providers: &[ProviderName],
+    around: Surroundings<'_>,
+) {
+    let definitions = providers.iter().filter_map(|provider| around.providers.get(provider.as_str()));
+    let mut carriers = definitions.flat_map(|definition| definition.document().command_events.iter().flatten());
+    let called: Vec<&str> =
+        commands.iter().filter(|command| command.triggers.is_empty()).map(|command| command.name.as_str()).collect();
+    if called.is_empty() || carriers.any(|event| matching::needs_no_prefix(event)) {
+        return;
+    }
+    let message = format!("nothing can call `{}`: there is no `command_prefix`", called.join("`, `"));
+    let hint = "set one, or give the command a `trigger` (`*` for every event)";
+    report.warning(&report.at("commands"), Code::ConfigValue, message).hint(hint);
 }
 
 fn default_command(

@@ -249,8 +249,10 @@ pub(in crate::model) fn clip(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     #[track_caller]
     fn check(condition: Value, payload: Value, holds: bool, why: &str) {
@@ -321,5 +323,39 @@ mod tests {
         let compiled = Compiled::new(&Condition::parse(&json!({"a": "y"})).unwrap()).unwrap();
         let why = compiled.evaluate(&json!({ "a": long })).why;
         assert!(why.starts_with("`a` is `a bxx") && why.contains('…') && why.len() < 80, "{why}");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let word = || {
+            proptest::sample::select(vec![
+                "all", "any", "not", "in", "eq", "gt", "matches", "a", "a.b", "label", "0", "/a", "",
+            ])
+        };
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i8>().prop_map(Value::from),
+            any::<f32>().prop_map(Value::from),
+            word().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 60, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((word(), inner), 0..4)
+                    .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_parses_compiles_is_stored_and_never_panics(written in any_json(), payload in any_json()) {
+            let Ok(condition) = Condition::parse(&written) else { return Ok(()) };
+            let stored = serde_json::to_string(&condition).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Condition>(&stored).unwrap(), &condition);
+            let verdict = Compiled::new(&condition).unwrap().evaluate(&payload);
+            let not = Compiled::new(&Condition::Not(Box::new(condition))).unwrap().evaluate(&payload);
+            prop_assert!(verdict.holds != not.holds && verdict.why == not.why && !verdict.why.is_empty());
+        }
     }
 }

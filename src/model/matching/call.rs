@@ -156,6 +156,8 @@ fn ends_name(after: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn found(text: &str, address: Address) -> Found<'_> {
@@ -235,5 +237,38 @@ mod tests {
     fn silent_text_holds_no_call() {
         assert_eq!(found("> @agent review", Address::Prefix), Found::Silent);
         check("> @agent review\n@agent fix", Some("fix"), "");
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let piece = proptest::sample::select(vec![
+            "@agent", "@AGENT", " ", "\n", "> ", "```", "`", "~~~", "<!--", "-->", "<@U1>", "<@", ">", "fix", ":", ",",
+            "**", "/", "é", "ß", "\u{130}", "🎉", "\u{0}", ".", "-",
+        ]);
+        proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic_and_calls_are_parts_of_it(text in text()) {
+            for address in [Address::Prefix, Address::Mention, Address::Direct] {
+                if let Found::Call(call) = found(&text, address) {
+                    prop_assert!(text.contains(call.rest) && call.rest.contains(call.args));
+                    prop_assert!(call.word.is_none_or(|word| call.rest.contains(word)));
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_silent_is_ever_a_call(text in text()) {
+            let ranges = silent(&text);
+            prop_assert!(ranges.is_sorted_by(|a, b| a.end <= b.start));
+            let mut rest = text.clone();
+            for range in ranges.iter().rev() {
+                rest.replace_range(range.clone(), &"\u{1}".repeat(range.len()));
+            }
+            let visible = calls(&rest, &[Prefix::new("@agent")]).next().is_some();
+            let called = matches!(find(&text, &[Prefix::new("@agent")], Address::Prefix), Found::Call(_));
+            prop_assert!(!visible || called, "{text:?}");
+        }
     }
 }

@@ -108,3 +108,80 @@ pub(super) fn respond(answer: &SyncAnswer, view: &View<'_>) -> Option<Response> 
     let content_type = answer.content_type.as_deref().or(content_type).map(str::to_owned);
     Some(Response { status: answer.status, headers, content_type, body })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::provider::{Headers, catalog, decode};
+
+    fn shaken(
+        provider: &str,
+        request: (&str, &str, &[(&str, &str)], &str),
+        secrets: &SecretSet,
+        verified: bool,
+    ) -> Option<Handshake> {
+        let (method, url, headers, body) = request;
+        let catalogue = catalog::builtin().unwrap();
+        let definition = catalogue.get(provider).unwrap();
+        let incoming = Incoming::new(method, url, headers.iter().copied().collect::<Headers>(), body.to_owned());
+        let payload = decode(definition, &incoming).ok();
+        let settings: Settings = [("allowed_origins", "a.example, b.example")].into_iter().collect();
+        challenge(definition, &incoming, payload.as_ref(), secrets, &settings, verified)
+    }
+
+    #[test]
+    fn slack_is_answered_only_after_verification() {
+        let request = ("POST", "https://h.example/", &[][..], r#"{"type":"url_verification","challenge":"c{raw}"}"#);
+        assert!(shaken("slack", request, &SecretSet::new(), false).is_none());
+        let answer = shaken("slack", request, &SecretSet::new(), true).unwrap();
+        assert_eq!(answer.response.body, br#"{"challenge":"c{raw}"}"#);
+        assert_eq!(answer.response.content_type.as_deref(), Some("application/json"));
+    }
+
+    #[test]
+    fn zoom_is_told_the_digest_only_after_verification() {
+        let secrets = SecretSet::new().with("secret_token", "zoom-secret");
+        let request = (
+            "POST",
+            "https://h.example/",
+            &[][..],
+            r#"{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}"#,
+        );
+        assert!(shaken("zoom", request, &secrets, false).is_none());
+        let body = String::from_utf8(shaken("zoom", request, &secrets, true).unwrap().response.body).unwrap();
+        assert!(body.contains("b17f0320a1322a509340a1a835b3d9edbc491f0b0790ed2d20d0604d39dfe922"), "{body}");
+    }
+
+    #[test]
+    fn asana_sets_its_secret_once() {
+        let request = ("POST", "https://h.example/", &[("X-Hook-Secret", "s1")][..], "");
+        let first = shaken("asana", request, &SecretSet::new(), false).unwrap();
+        assert_eq!(first.persist["hook_secret"].expose(), b"s1");
+        assert_eq!(first.response.headers, [("X-Hook-Secret".to_owned(), "s1".to_owned())]);
+        assert!(shaken("asana", request, &SecretSet::new().with("hook_secret", "s0"), false).is_none());
+    }
+
+    #[test]
+    fn meta_is_refused_with_a_wrong_token() {
+        let secrets = SecretSet::new().with("verify_token", "vt");
+        let ask = |token: &str| {
+            let url = format!("https://h.example/?hub.mode=subscribe&hub.challenge=42&hub.verify_token={token}");
+            shaken("meta", ("GET", &url, &[], ""), &secrets, false).unwrap().response
+        };
+        assert_eq!((ask("vt").status, ask("vt").body), (200, b"42".to_vec()));
+        assert_eq!(ask("no").status, 403);
+    }
+
+    #[test]
+    fn only_listed_origins_may_send_cloudevents() {
+        let ask = |origin: &str| {
+            let headers = [("WebHook-Request-Origin", origin)];
+            shaken("cloudevents", ("OPTIONS", "https://h.example/", &headers, ""), &SecretSet::new(), false)
+                .unwrap()
+                .response
+        };
+        assert_eq!(ask("b.example").status, 200);
+        let refused = ask("evil.example");
+        assert!(refused.status == 403 && refused.headers.is_empty());
+    }
+}

@@ -121,6 +121,11 @@ impl Definition {
         &self.document.name
     }
 
+    /// The file that it was read from.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     pub fn title(&self) -> &str {
         &self.document.title
     }

@@ -217,3 +217,112 @@ fn names_item(selector: &super::selector::Selector) -> bool {
 fn covered(template: &Template, proof: Option<&Proof>) -> bool {
     proof.is_some_and(|proof| template.selectors().all(|selector| proof.covers(selector)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Permission;
+    use crate::model::provider::{Headers, catalog, decode};
+    use serde_json::json;
+
+    fn items(provider: &str, headers: &[(&str, &str)], body: &Value, proof: Option<&Proof>) -> Result<Vec<Item>> {
+        let catalogue = catalog::builtin().unwrap();
+        let definition = catalogue.get(provider).unwrap();
+        let headers: Headers = headers.iter().copied().collect();
+        let incoming = Incoming::new("POST", "https://h.example/", headers, body.to_string());
+        let payload = decode(definition, &incoming)?;
+        extract(definition, &incoming, &payload, &Settings::default(), proof)
+    }
+
+    fn proof(headers: &[&str]) -> Proof {
+        let signed_headers = headers.iter().map(|name| (*name).to_owned()).collect();
+        Proof { covers_body: true, signed_headers, ..Proof::default() }
+    }
+
+    #[test]
+    fn id_counts_as_signed_only_where_the_signature_covers_it() {
+        let signed = |provider: &str, header: &str, proof: Option<&Proof>| {
+            let event =
+                items(provider, &[(header, "1")], &json!({"id": "evt", "type": "t"}), proof).unwrap().remove(0).event;
+            (event.delivery_id, event.delivery_id_signed)
+        };
+        let covering = proof(&["webhook-id"]);
+        assert_eq!(signed("github", "X-GitHub-Delivery", Some(&covering)), (Some("1".to_owned()), false));
+        assert_eq!(signed("standard_webhooks", "webhook-id", Some(&covering)), (Some("1".to_owned()), true));
+        assert_eq!(signed("gitlab", "Idempotency-Key", Some(&covering)), (Some("1".to_owned()), false));
+        assert_eq!(signed("stripe", "x", Some(&covering)), (Some("evt".to_owned()), true));
+        assert_eq!(signed("stripe", "x", Some(&Proof::default())), (Some("evt".to_owned()), false));
+        assert_eq!(signed("standard_webhooks", "webhook-id", None), (Some("1".to_owned()), false));
+    }
+
+    #[test]
+    fn endless_id_is_kept_as_its_digest() {
+        let long = "x".repeat(5_000);
+        let id =
+            items("github", &[("X-GitHub-Delivery", &long)], &json!({}), None).unwrap().remove(0).event.delivery_id;
+        assert!(id.is_some_and(|id| id.starts_with("sha256:") && id.len() < 80));
+    }
+
+    #[test]
+    fn association_of_another_author_says_nothing_about_the_actor() {
+        let of = |sender: &str, commenter: &str, association: &str| {
+            let body = json!({
+                "action": "edited", "sender": {"login": sender, "type": "User"},
+                "issue": {"number": 1, "user": {"login": "mallory"}, "author_association": "NONE"},
+                "comment": {"user": {"login": commenter}, "author_association": association, "body": "x"},
+            });
+            let event = items("github", &[("X-GitHub-Event", "issue_comment")], &body, None).unwrap().remove(0).event;
+            event.actor.map(|actor| (actor.permission, actor.association)).unwrap()
+        };
+        assert_eq!(of("alice", "alice", "OWNER"), (Permission::Trusted, Some("OWNER".to_owned())));
+        // Mallory edits Alice's comment on Mallory's own issue.
+        assert_eq!(of("mallory", "alice", "OWNER"), (Permission::Ask, Some("NONE".to_owned())));
+        assert_eq!(of("bob", "alice", "OWNER"), (Permission::Ask, None));
+        assert_eq!(of("bob", "bob", "CONTRIBUTOR"), (Permission::Ask, Some("CONTRIBUTOR".to_owned())));
+    }
+
+    #[test]
+    fn batches_are_taken_apart() {
+        let body = json!([
+            {"eventId": 1, "subscriptionType": "contact.creation", "objectId": 7},
+            {"eventId": 2, "subscriptionType": "contact.deletion", "objectId": 8},
+        ]);
+        let found = items("hubspot", &[], &body, Some(&proof(&[]))).unwrap();
+        let told: Vec<_> =
+            found.iter().map(|item| (item.event.name.as_str(), item.event.delivery_id.as_deref())).collect();
+        assert_eq!(told, [("contact.creation", Some("1")), ("contact.deletion", Some("2"))]);
+        assert_eq!(found[1].payload, body[1]);
+        assert!(found[0].event.delivery_id_signed);
+
+        let beat = items("asana", &[], &json!({"events": []}), None).unwrap();
+        assert_eq!((beat[0].event.name.as_str(), beat[0].event.noop), ("heartbeat", true));
+        assert!(items("hubspot", &[], &json!([]), None).unwrap().is_empty());
+        assert!(items("hubspot", &[], &Value::Array(vec![json!({}); ITEMS_MAX + 1]), None).is_err());
+    }
+
+    #[test]
+    fn repeated_header_names_nothing() {
+        let twice = [
+            ("X-GitHub-Event", "push"),
+            ("X-GitHub-Event", "issues"),
+            ("X-GitHub-Delivery", "1"),
+            ("x-github-delivery", "2"),
+        ];
+        let event = items("github", &twice, &json!({}), None).unwrap().remove(0).event;
+        assert_eq!((event.name.as_str(), event.delivery_id), (UNKNOWN_EVENT, None));
+    }
+
+    #[test]
+    fn commands_come_with_new_text_only() {
+        let carries = |action: &str| {
+            let body = json!({"action": action, "comment": {"body": "@agent fix"}});
+            items("github", &[("X-GitHub-Event", "issue_comment")], &body, None)
+                .unwrap()
+                .remove(0)
+                .event
+                .carries_commands
+        };
+        assert!(carries("created"));
+        assert!(!carries("edited") && !carries("deleted"));
+    }
+}

@@ -40,6 +40,8 @@ mod verify;
 mod view;
 
 #[cfg(test)]
+mod call_tests;
+#[cfg(test)]
 mod corpus;
 
 pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call};

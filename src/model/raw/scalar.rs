@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::Value;
 
 use crate::model::spec::ReplyMode;
@@ -28,22 +28,6 @@ pub struct Several<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duration {
     pub seconds: u64,
-}
-
-/// A secret that stands in the file. It is never kept, so that nothing can show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plain {
-    /// It is sealed (`age:…`), not in plain text.
-    pub sealed: bool,
-}
-
-/// `{env: NAME}` or `{file: NAME}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretPlace {
-    Env(Text),
-    File(Text),
-    /// The secret itself, which is not kept.
-    Plain,
 }
 
 /// A mode, or the `reply` section of a provider definition.
@@ -79,6 +63,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
             type Value = Several<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("one value or a list")
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(one)
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(one)
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(one)
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(one)
+            }
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                T::deserialize(().into_deserializer()).map(one)
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
                 T::deserialize(StrDeserializer::new(text)).map(one)
@@ -120,73 +119,6 @@ impl<'de> Deserialize<'de> for Duration {
                     .and_then(|duration| u64::try_from(duration.as_secs()).ok())
                     .map(|seconds| Duration { seconds })
                     .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Plain;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("no secret here")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Plain, E> {
-                Ok(Plain { sealed: text.trim_start().starts_with("age:") })
-            }
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Plain, E> {
-                Ok(Plain { sealed: false })
-            }
-            fn visit_i64<E: Error>(self, _: i64) -> Result<Plain, E> {
-                Ok(Plain { sealed: false })
-            }
-            fn visit_u64<E: Error>(self, _: u64) -> Result<Plain, E> {
-                Ok(Plain { sealed: false })
-            }
-            fn visit_f64<E: Error>(self, _: f64) -> Result<Plain, E> {
-                Ok(Plain { sealed: false })
-            }
-            fn visit_unit<E: Error>(self) -> Result<Plain, E> {
-                Ok(Plain { sealed: false })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Plain { sealed: false })
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Plain { sealed: false })
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretPlace {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = SecretPlace;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`{env: NAME}` or `{file: NAME}`")
-            }
-            fn visit_str<E: Error>(self, _: &str) -> Result<SecretPlace, E> {
-                Ok(SecretPlace::Plain)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretPlace, A::Error> {
-                let place = match map.next_key::<String>()?.as_deref() {
-                    Some("env") => SecretPlace::Env(map.next_value()?),
-                    Some("file") => SecretPlace::File(map.next_value()?),
-                    Some(key) => return Err(A::Error::unknown_field(key, &["env", "file"])),
-                    None => return Err(A::Error::invalid_length(0, &self)),
-                };
-                match map.next_key::<String>()? {
-                    None => Ok(place),
-                    Some(_) => Err(A::Error::invalid_length(2, &self)),
-                }
             }
         }
         deserializer.deserialize_any(Read)
@@ -245,33 +177,6 @@ impl JsonSchema for Duration {
         json_schema!({
             "description": "Such as `15m`, `1h 30m`, `30s`, or a whole number of seconds.",
             "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1 }]
-        })
-    }
-}
-
-impl JsonSchema for Plain {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "sealed_secret".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^age:" })
-    }
-}
-
-impl JsonSchema for SecretPlace {
-    fn schema_name() -> Cow<'static, str> {
-        "secret_place".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "properties": { "env": { "type": "string" }, "file": { "type": "string" } },
-            "additionalProperties": false,
-            "minProperties": 1,
-            "maxProperties": 1
         })
     }
 }

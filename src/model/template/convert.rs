@@ -1,11 +1,14 @@
 //! Between the JSON of a context and the values of Tera, within limits.
 
+use std::borrow::Cow;
+
 use serde_json::Value as Json;
 use tera::value::Key;
 use tera::{Map, Value};
 
 use super::VALUE_CHARS_MAX;
 use super::emit::PathStep;
+use crate::model::untrusted::visible;
 
 /// Most values of a context that one rendering may touch.
 const VALUES_MAX: usize = 20_000;
@@ -16,21 +19,28 @@ const ONE_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Deepest nesting that is followed.
 const DEPTH_MAX: usize = 64;
 
+/// What becomes of the texts of a context.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Texts {
+    AsSent,
+    /// Without what a reader of the source does not see.
+    Visible,
+}
+
 /// What is left of the limits of one rendering.
 pub(super) struct Budget {
+    texts: Texts,
     values: usize,
     text_bytes: usize,
     /// Something did not fit since this was last looked at.
     pub exceeded: bool,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self { values: VALUES_MAX, text_bytes: TEXT_BYTES_MAX, exceeded: false }
-    }
-}
-
 impl Budget {
+    pub fn new(texts: Texts) -> Self {
+        Self { texts, values: VALUES_MAX, text_bytes: TEXT_BYTES_MAX, exceeded: false }
+    }
+
     /// As much of the JSON as fits; what does not becomes `none` or ends early.
     pub fn fit(&mut self, json: &Json) -> Value {
         self.at_depth(json, 0)
@@ -61,7 +71,7 @@ impl Budget {
                 self.exceeded |= fitting < fields.len();
                 let mut map = Map::with_capacity(fitting);
                 for (key, field) in fields.iter().take(fitting) {
-                    let key = self.text(key).to_owned();
+                    let key = self.text(key);
                     map.insert(key.into(), self.at_depth(field, depth + 1));
                 }
                 Value::from(map)
@@ -69,11 +79,16 @@ impl Budget {
         }
     }
 
-    fn text<'t>(&mut self, text: &'t str) -> &'t str {
+    fn text(&mut self, text: &str) -> String {
+        // Before it is cut: the end of something hidden may be behind the cut.
+        let text = match self.texts {
+            Texts::AsSent => Cow::Borrowed(text),
+            Texts::Visible => Cow::Owned(visible(text)),
+        };
         let kept = &text[..text.floor_char_boundary(ONE_TEXT_BYTES_MAX.min(self.text_bytes))];
         self.exceeded |= kept.len() < text.len();
         self.text_bytes -= kept.len();
-        kept
+        kept.to_owned()
     }
 }
 

@@ -8,7 +8,7 @@
 //! Invariants: a lenient template renders for every context or fails for a limit (`SH0203`), never for the shape of a
 //! payload. The same template and context give the same text, lists and maps in the order of the payload.
 //!
-//! It deliberately does not clean text of people (that is [`crate::model::untrusted`]) and does not escape HTML.
+//! It deliberately does not escape HTML, and knows no provider's markup.
 
 mod convert;
 mod emit;
@@ -26,6 +26,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::error::{Code, Error, Result};
+use convert::Texts;
 use emit::Emitted;
 use run::Engine;
 
@@ -99,28 +100,23 @@ impl Template {
         Ok(Self { name: name.to_owned(), strict, emitted, idle: Mutex::new(None) })
     }
 
-    /// Renders for one context, which is a JSON object.
+    /// Renders for one context, which is a JSON object, with its texts as they were sent.
     ///
     /// # Errors
     /// `SH0203` for a limit; `SH0204` where the template is strict and something is missing.
     pub fn render(&self, context: &Value) -> Result<Rendered> {
-        let idle = self.idle().take();
-        let mut engine = match idle {
-            Some(engine) => engine,
-            None => Engine::build(&self.emitted).map(Box::new).map_err(|reason| {
-                Error::new(Code::Bug, format!("the template `{}` compiled and cannot be built", self.name))
-                    .detail(reason)
-            })?,
-        };
-        let outcome = engine.render(&self.emitted, context);
-        *self.idle() = Some(engine);
-        let outcome = outcome.map_err(|stop| stop.error(&self.name))?;
-        if self.strict && !outcome.unprovided.is_empty() {
-            let paths = outcome.unprovided.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
-            return Err(Error::new(Code::TemplateRender, format!("the template `{}` lacks {paths}", self.name))
-                .hint("provide for it with `default` or `if`, or set `strict_templates: false`"));
-        }
-        Ok(outcome.rendered)
+        self.render_texts(context, Texts::AsSent)
+    }
+
+    /// The same for a prompt: each text of the context appears as [`untrusted::visible`] leaves it, so that what a
+    /// reader of the source cannot see does not reach the agent. Text of the template itself stays as it is written.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    ///
+    /// [`untrusted::visible`]: crate::model::untrusted::visible
+    pub fn render_visible(&self, context: &Value) -> Result<Rendered> {
+        self.render_texts(context, Texts::Visible)
     }
 
     /// The paths of the context that it reads, for whoever extracts only those: `issue.labels`, `comment.body`,
@@ -136,6 +132,26 @@ impl Template {
     /// Gives back the engine that is kept for the next rendering.
     pub fn release(&self) {
         self.idle().take();
+    }
+
+    fn render_texts(&self, context: &Value, texts: Texts) -> Result<Rendered> {
+        let idle = self.idle().take();
+        let mut engine = match idle {
+            Some(engine) => engine,
+            None => Engine::build(&self.emitted).map(Box::new).map_err(|reason| {
+                Error::new(Code::Bug, format!("the template `{}` compiled and cannot be built", self.name))
+                    .detail(reason)
+            })?,
+        };
+        let outcome = engine.render(&self.emitted, context, texts);
+        *self.idle() = Some(engine);
+        let outcome = outcome.map_err(|stop| stop.error(&self.name))?;
+        if self.strict && !outcome.unprovided.is_empty() {
+            let paths = outcome.unprovided.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+            return Err(Error::new(Code::TemplateRender, format!("the template `{}` lacks {paths}", self.name))
+                .hint("provide for it with `default` or `if`, or set `strict_templates: false`"));
+        }
+        Ok(outcome.rendered)
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Option<Box<Engine>>> {

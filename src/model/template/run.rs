@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value as Json;
 use tera::{Context, Kwargs, State, Tera, TeraResult, Value};
 
-use super::convert::{self, Budget};
+use super::convert::{self, Budget, Texts};
 use super::emit::{Emitted, Table};
 use super::{ITERATIONS_MAX, OUTPUT_BYTES_MAX, Rendered, STEPS_MAX, filters, operators};
 use crate::error::{Code, Error};
@@ -102,8 +102,8 @@ impl Engine {
         Ok(Self { tera, run })
     }
 
-    pub fn render(&mut self, emitted: &Emitted, context: &Json) -> Result<Outcome, Stop> {
-        *lock(&self.run) = Run::begin(&emitted.table, context);
+    pub fn render(&mut self, emitted: &Emitted, context: &Json, texts: Texts) -> Result<Outcome, Stop> {
+        *lock(&self.run) = Run::begin(&emitted.table, context, texts);
         let mut out = Bounded(Vec::with_capacity(1024));
         let result = self.tera.render_to(TEMPLATE, &Context::new(), &mut out);
         let run = std::mem::take(&mut *lock(&self.run));
@@ -188,9 +188,9 @@ fn filter(run: &Mutex<Run>, input: &Value, arguments: Kwargs, state: &State) -> 
 }
 
 impl Run {
-    fn begin(table: &Arc<Table>, context: &Json) -> Self {
+    fn begin(table: &Arc<Table>, context: &Json, texts: Texts) -> Self {
         let mut run = Run { table: Arc::clone(table), ..Run::default() };
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(texts);
         for path in &table.paths {
             let found = path.root.as_ref().and_then(|root| convert::find(context, root, &path.steps));
             run.values.push(found.map_or_else(Value::undefined, |found| budget.fit(found)));

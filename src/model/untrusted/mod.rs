@@ -14,7 +14,7 @@ mod markdown;
 mod markup;
 mod outgoing;
 
-pub use outgoing::{Cleaned, Outgoing};
+pub use outgoing::{Cleaned, Outgoing, outgoing};
 
 /// WORD JOINER: invisible, and neither a blank nor part of a word.
 const JOINER: char = '\u{2060}';

@@ -44,6 +44,15 @@ pub struct Outgoing {
     prefixes: Option<Regex>,
 }
 
+/// The mention that starts runs where nothing else is configured.
+const PREFIX: &str = "@agent";
+
+/// One text, made fit to be posted, with the usual prefix broken. Whoever posts many, or knows the prefixes, builds
+/// [`Outgoing`] once. Should the patterns not compile, which a test rules out, nothing goes out.
+pub fn outgoing(text: &str) -> String {
+    Outgoing::new([PREFIX]).map(|outgoing| outgoing.clean(text).text).unwrap_or_default()
+}
+
 /// A text that may go out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cleaned {

@@ -1,3 +1,5 @@
+//! Hidden text, secrets, mentions: tables of what goes and what stays.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -176,6 +178,7 @@ fn our_own_mention_starts_nothing() {
         "ask @\u{2060}Agent review, @\u{2060}agent-two, /\u{2060}run it <\u{2060}@U123>; write @people"
     );
     assert!(Outgoing::new(vec!["x"; 33]).is_err());
+    assert_eq!(super::outgoing("@agent fix AKIAIOSFODNN7EXAMPLE"), "@\u{2060}agent fix [redacted: AWS key]");
 }
 
 #[test]

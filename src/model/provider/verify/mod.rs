@@ -10,6 +10,11 @@ mod keys;
 mod signed;
 mod token;
 
+#[cfg(test)]
+mod jwt_tests;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;

@@ -1,3 +1,5 @@
+//! What templates may do, what they yield, and how they are refused.
+
 use serde_json::json;
 
 use super::*;
@@ -346,6 +348,17 @@ fn slips_are_reported_where_they_are() {
         assert_eq!(refused(template), [expected], "{template}");
     }
     assert_eq!(refused("{{ a | x1 }} {{ b | x2 }} {% if c is x3 %}{% endif %}").len(), 3);
+}
+
+#[test]
+fn hidden_text_of_the_payload_stays_out_of_prompts() {
+    let template =
+        Template::compile("t", "<!-- mine -->{{ body }}{% for l in labels %}|{{ l.name }}{% endfor %}", false);
+    let template = template.expect("it compiles");
+    let hidden = format!("seen <!-- {} -->end", "hidden ".repeat(100_000));
+    let context = json!({"body": hidden, "labels": [{"name": "a\u{200b}b"}]});
+    assert_eq!(template.render_visible(&context).expect("it renders").text, "<!-- mine -->seen end|ab");
+    assert!(template.render(&context).expect("it renders").text.contains("hidden"));
 }
 
 #[test]
