@@ -117,6 +117,7 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         activator: activator.clone(),
         clock: clock.clone(),
+        history: (found != Found::Whole).then(|| repository.clone()),
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();

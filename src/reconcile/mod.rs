@@ -7,5 +7,6 @@ pub mod embedded;
 pub mod judge;
 pub mod look;
 pub mod pass;
+pub mod rebuild;
 pub mod record;
 pub mod watch;

@@ -1,5 +1,6 @@
 //! The one pass: look, judge, plan, apply, publish. It never waits for the network and never for git.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::activator::{Activation, Activator, Scope};
 use super::embedded;
 use super::judge::Judge;
 use super::look::{Contents, Looker};
+use super::rebuild;
 use crate::error::{Error, Result};
 use crate::index::{Index, State};
 use crate::ledger::Ledger;
@@ -26,6 +28,7 @@ use crate::model::plan::{Action, Generations, plan};
 use crate::model::provider::Catalogue;
 use crate::model::revision::{FileRef, Revision};
 use crate::model::snapshot::{Judged, Snapshot};
+use crate::repo::Repository;
 use crate::seam::Clock;
 use crate::telemetry::event::{Event as _, PassEnded, PassOutcome};
 use crate::telemetry::metrics::Metrics;
@@ -84,7 +87,6 @@ impl Unrecorded {
 }
 
 /// What a reconciler is made of.
-#[derive(Debug)]
 pub struct Parts {
     pub root: PathBuf,
     pub judge: Judge,
@@ -92,6 +94,8 @@ pub struct Parts {
     pub ledger: Ledger,
     pub activator: Activator,
     pub clock: Clock,
+    /// Where last good versions are found when the index was lost; `None` looks for none.
+    pub history: Option<Repository>,
 }
 
 impl Parts {
@@ -101,14 +105,14 @@ impl Parts {
     /// As [`Index::open`] and [`Ledger::open`].
     pub fn for_directory(root: &Path, data: &Path, clock: Clock) -> Result<Self> {
         let (index, _) = Index::open(data, 16 << 20)?;
+        let history = None;
         let ledger = Ledger::open(&data.join(crate::ledger::FILE), crate::ledger::Options::default())?;
         let judge = Judge::new(crate::model::check::Rules::default())?;
-        Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock })
+        Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock, history })
     }
 }
 
 /// Owns the pass and everything that only the pass writes.
-#[derive(Debug)]
 pub struct Reconciler {
     looker: Looker,
     judge: Judge,
@@ -122,6 +126,8 @@ pub struct Reconciler {
     published: watch::Sender<Option<Published>>,
     absent_since: BTreeMap<String, Timestamp>,
     generations: Option<Generations>,
+    /// Until the first pass after the index was lost has been applied.
+    history: Option<Repository>,
 }
 
 impl Reconciler {
@@ -145,6 +151,7 @@ impl Reconciler {
             published,
             absent_since: BTreeMap::new(),
             generations: None,
+            history: parts.history,
         };
         Ok((reconciler, receiver))
     }
@@ -215,16 +222,18 @@ impl Reconciler {
         let snapshot = self.looker.look(&activation.scope, &mut self.judge, now.as_nanosecond());
         self.contents.add(self.looker.take_contents());
         let before = self.index.reader().state();
+        let known = self.known(&before.observed, &snapshot);
         let circumstances =
             Circumstances { now, absent_since: &self.absent_since, allow_prune: activation.allow_prune };
         let catalogue = self.judge.catalogue();
-        let judgement = judge(&snapshot, &before.observed, &self.embedded, &catalogue, &circumstances);
+        let judgement = judge(&snapshot, &known, &self.embedded, &catalogue, &circumstances);
         let generations = self.generations()?;
         let plan = plan(judgement.desired, &before.observed, &generations);
         self.remember_generations(&plan.next, &generations)?;
         let actions = plan.actions.clone();
         let state = if plan.is_empty() && plan.next == before.observed { before } else { self.index.apply(plan)? };
         self.absent_since = judgement.absent_since;
+        self.history = None;
         let served = Arc::new(state.observed.revision());
         self.contents.add(self.missing_embedded(&served));
         let (tree, held) = tree_of(&snapshot, &state.observed);
@@ -250,6 +259,14 @@ impl Reconciler {
             held: Arc::new(held),
         };
         Ok((published, again))
+    }
+
+    /// What is in force, and after a loss of the index what was in force as far as git knows.
+    fn known<'a>(&self, observed: &'a Observed, snapshot: &Snapshot) -> Cow<'a, Observed> {
+        let Some(history) = &self.history else { return Cow::Borrowed(observed) };
+        let mut known = observed.clone();
+        self.contents.add(rebuild::remember_good(&mut known, snapshot, history, &self.judge));
+        Cow::Owned(known)
     }
 
     fn generations(&mut self) -> Result<Generations> {

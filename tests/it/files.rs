@@ -118,6 +118,25 @@ async fn a_restart_serves_every_webhook_and_never_answers_404() {
 }
 
 #[tokio::test]
+async fn a_lost_index_still_finds_the_last_good_version_of_a_broken_file() {
+    let mut service = Service::started(json!({})).await;
+    service.write_skill("broken", &own_webhook("broken"));
+    service.wait_route("/webhooks/github/broken", true).await;
+    wait_for("the commit", || async {
+        git(&service.root(), &["ls-files"]).lines().any(|line| line == ".claude/skills/broken/SKILL.md")
+    })
+    .await;
+    service.kill();
+    service.write_skill("broken", "---\nname: broken\n");
+    std::fs::remove_file(service.root().join(".skillhook/index.redb")).unwrap();
+    service.start();
+    service.wait_ready().await;
+    service.wait_route("/webhooks/github/broken", true).await;
+    let skills = service.api("/api/skills").await.to_string();
+    assert!(skills.contains("broken/SKILL.md") && skills.contains("SH0101"), "{skills}");
+}
+
+#[tokio::test]
 async fn a_symlinked_skill_file_is_not_read() {
     let service = Service::started(json!({})).await;
     let outside = service.dir.path().join("outside.md");

@@ -12,6 +12,7 @@ mod admin;
 mod agent_run;
 mod corpus;
 mod crash;
+mod disk;
 mod files;
 mod gateway;
 mod hostile;
