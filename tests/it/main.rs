@@ -10,6 +10,7 @@
 )]
 
 mod agent_run;
+mod corpus;
 mod crash;
 mod files;
 mod gateway;
