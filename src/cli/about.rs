@@ -31,7 +31,8 @@ pub struct Completion {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  skillhook schema settings > skillhook.schema.json")]
+  skillhook schema webhook > webhook.schema.json
+  skillhook schema settings > settings.schema.json")]
 pub struct Schema {
     /// What to describe
     subject: Subject,
@@ -40,6 +41,8 @@ pub struct Schema {
 /// What has a JSON Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Subject {
+    /// `webhook_config` of a SKILL.md
+    Webhook,
     /// `skillhook.toml`
     Settings,
     /// Problem documents that the servers answer with
@@ -93,6 +96,7 @@ impl Completion {
 impl Schema {
     pub fn run(self, context: &Context) -> Result<Exit> {
         let schema = match self.subject {
+            Subject::Webhook => crate::model::raw::schema().to_value(),
             Subject::Settings => schemars::schema_for!(Settings).to_value(),
             Subject::Error => problem_schema(),
         };

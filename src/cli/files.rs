@@ -1,9 +1,11 @@
-//! `validate` and `plan`: what the files mean, without a server. Nothing is written, no database is opened.
+//! `validate`: what the files mean, without a server. Nothing is written, no database is opened.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -35,18 +37,27 @@ pub struct Look {
 /// # Errors
 /// SH0999 when something that comes with the program is not valid.
 pub fn look(config: &Config) -> Result<Look> {
-    look_at(config, config.root.clone(), &Observed::default())
+    look_beside(config, config.root.clone(), &Observed::default(), &BTreeMap::new())
 }
 
-/// Looks at the files below any directory, where `observed` is in force.
-fn look_at(config: &Config, root: PathBuf, observed: &Observed) -> Result<Look> {
+/// Looks at the files below any directory, where `observed` is in force; `absent_since` tells for how long files of
+/// it have been missing.
+///
+/// # Errors
+/// As [`look`].
+pub fn look_beside(
+    config: &Config,
+    root: PathBuf,
+    observed: &Observed,
+    absent_since: &BTreeMap<String, Timestamp>,
+) -> Result<Look> {
     let mut judge_of_files = Judge::new(app::rules(config))?;
     let (embedded, _) = embedded::load(&judge_of_files)?;
     let now = Clock::System.now();
     let snapshot = Looker::new(root).look(&Scope::Everything, &mut judge_of_files, now.as_nanosecond());
     let catalogue = judge_of_files.catalogue();
-    // Nothing was seen before: what is missing is gone.
-    let circumstances = Circumstances { now, absent_since: &std::collections::BTreeMap::new(), allow_prune: true };
+    // This is only a look: no deletion needs a confirmation.
+    let circumstances = Circumstances { now, absent_since, allow_prune: true };
     let judgement = judge(&snapshot, observed, &embedded, &catalogue, &circumstances);
     let mut findings = snapshot.problems;
     findings.extend(judgement.desired.skills.values().flat_map(|entry| entry.diagnostics.iter().cloned()));
@@ -87,7 +98,9 @@ impl Validate {
         let config = context.config()?;
         let places = self.paths.iter().map(|path| below(&config.root, path)).collect::<Result<Vec<_>>>()?;
         let Look { judgement, findings, .. } = look(&config)?;
-        let wanted = |finding: &Diagnostic| places.is_empty() || places.iter().any(|at| Path::new(&finding.path).starts_with(at));
+        let wanted = |finding: &Diagnostic| {
+            places.is_empty() || places.iter().any(|at| Path::new(&finding.path).starts_with(at))
+        };
         let findings: Vec<Diagnostic> = findings.into_iter().filter(wanted).collect();
         let errors = findings.iter().filter(|finding| finding.is_error()).count();
         let counted = json!({
@@ -187,7 +200,8 @@ mod tests {
     #[test]
     fn paths_narrow_what_is_shown_and_json_is_one_object() {
         let broken = GOOD_SKILL.replace("provider:", "provder:");
-        let root = root(&[(".claude/skills/extra/SKILL.md", &broken), (".claude/skills/other/SKILL.md", "no frontmatter\n")]);
+        let root =
+            root(&[(".claude/skills/extra/SKILL.md", &broken), (".claude/skills/other/SKILL.md", "no frontmatter\n")]);
         let shown = |paths: &[&str]| {
             let (output, out, _) = buffered(output::Format::Table);
             validate(output, root.path(), Some(Format::Json), paths).unwrap();
@@ -196,7 +210,14 @@ mod tests {
         let all = shown(&[]);
         assert!(all["errors"].as_u64().unwrap() >= 2, "{all}");
         let some = shown(&[".claude/skills/other"]);
-        assert!(some["diagnostics"].as_array().unwrap().iter().all(|found| found["path"] == ".claude/skills/other/SKILL.md"), "{some}");
+        assert!(
+            some["diagnostics"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|found| found["path"] == ".claude/skills/other/SKILL.md"),
+            "{some}"
+        );
         let (output, _, _) = buffered(output::Format::Table);
         assert_eq!(validate(output, root.path(), None, &["nowhere"]).unwrap_err().code(), Code::NotFound);
     }

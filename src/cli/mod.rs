@@ -8,16 +8,23 @@ mod about;
 mod client;
 mod context;
 mod delivery;
+mod doctor;
 mod exit;
 mod fault;
+mod files;
 mod get;
+mod init;
 mod kind;
 mod live;
 mod output;
+mod plan;
 mod record;
+mod serve;
+mod settings_file;
 mod sheet;
 mod snippet;
 mod task;
+mod trigger;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,13 +33,29 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 
 use crate::config::Overrides;
 use crate::error::Result;
+use crate::worker::agent::{self, wire};
 use context::Context;
 use exit::Exit;
 use output::{Color, Format, Output};
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    fault::guarded(run).into()
+    match hidden_command() {
+        Some(exit) => exit,
+        None => fault::guarded(run).into(),
+    }
+}
+
+/// The parts of an agent run that are processes of their own. They are not for people, and nothing of the command line
+/// (colours, parsing, a runtime) may come between them and their parent.
+fn hidden_command() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next()?.to_str()? {
+        wire::SUPERVISOR_COMMAND => Some(agent::supervisor::main(arguments)),
+        wire::STAGE_COMMAND => Some(agent::stage::main(arguments)),
+        wire::SCRIPTED_COMMAND => Some(agent::scripted::main(arguments)),
+        _ => None,
+    }
 }
 
 /// The definition of the command line, for completion and for checks of the documentation.
@@ -92,6 +115,19 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Lay down what a repository needs: agents, skills, settings
+    Init(init::Init),
+    /// Serve: receive deliveries, follow the files, run agents, answer
+    #[command(visible_alias = "serve")]
+    Up(serve::Up),
+    /// Show the whole way once, on real parts in a temporary directory
+    Demo(serve::Demo),
+    /// Check the files, without a server
+    #[command(visible_alias = "lint")]
+    Validate(files::Validate),
+    /// Show what the files would change
+    #[command(visible_alias = "diff")]
+    Plan(plan::Plan),
     /// Ask the running server to look at the files now
     Reconcile(live::Reconcile),
     /// How the running server is
@@ -106,10 +142,14 @@ enum Command {
     Events(live::Events),
     /// What the agent of a task said and did
     Logs(task::Logs),
+    /// Send a signed sample delivery
+    Trigger(trigger::Trigger),
     /// Put a task in the queue again
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Check that everything the service needs is there
+    Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
     Schema(about::Schema),
     /// Explain an error code
@@ -141,6 +181,13 @@ fn run() -> Exit {
 
 fn dispatch(command: Command, context: &Context) -> Result<Exit> {
     match command {
+        Command::Init(command) => command.run(context),
+        Command::Up(command) => command.run(context),
+        Command::Demo(command) => command.run(context),
+        Command::Validate(command) => command.run(context),
+        Command::Plan(command) => context.block_on(command.run(context)),
+        Command::Trigger(command) => context.block_on(command.run(context)),
+        Command::Doctor(command) => context.block_on(command.run(context)),
         Command::Reconcile(command) => context.block_on(command.run(context)),
         Command::Status(command) => context.block_on(command.run(context)),
         Command::Get(command) => context.block_on(command.run(context)),

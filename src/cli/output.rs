@@ -115,6 +115,11 @@ impl Output {
         self.out.lock().unwrap_or_else(PoisonError::into_inner).write(text);
     }
 
+    /// Standard output for those who write by themselves. Trouble with it is dealt with at the [`end`](Self::end).
+    pub fn writer(&self) -> impl Write + Send + '_ {
+        Writer(self)
+    }
+
     /// Says on the side what happens; `--quiet` hears nothing of it.
     pub fn note(&self, text: &str) {
         if !self.quiet {
@@ -199,6 +204,19 @@ impl Output {
             }
             Some(_) | None => exit,
         }
+    }
+}
+
+struct Writer<'a>(&'a Output);
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.text(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

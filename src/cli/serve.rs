@@ -103,19 +103,30 @@ async fn until_stopped(service: Service) -> Result<Exit> {
     let (stopper, activator) = (service.stopper(), service.activator.clone());
     let mut ended = Box::pin(service.ended());
     loop {
-        tokio::select! {
+        let asked = tokio::select! {
             ended = &mut ended => return ended.map(|()| Exit::Done),
-            () = signals.stop() => {
-                if stopper.is_cancelled() {
-                    return Err(Error::new(Code::Refused, "stopped at once: running work was broken off")
-                        .hint("it is taken up again at the next start"));
-                }
+            asked = signals.next() => asked,
+        };
+        match asked {
+            Asked::Look => {
+                activator.activate(Scope::Everything, "SIGHUP");
+            }
+            Asked::Stop if stopper.is_cancelled() => {
+                return Err(Error::new(Code::Refused, "stopped at once: running work was broken off")
+                    .hint("it is taken up again at the next start"));
+            }
+            Asked::Stop => {
                 tracing::info!("asked to stop: running work may end");
                 stopper.cancel();
             }
-            _ = signals.hangup.recv() => { activator.activate(Scope::Everything, "SIGHUP"); }
         }
     }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Look,
 }
 
 struct Signals {
@@ -131,7 +142,11 @@ impl Signals {
         Ok(Self { interrupt, terminate, hangup: on(SignalKind::hangup())? })
     }
 
-    async fn stop(&mut self) {
-        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Look,
+        }
     }
 }

@@ -107,7 +107,7 @@ fn cell(column: &Column, item: &Value, now: Timestamp, wide: bool) -> String {
     let shown = if shown.is_empty() { "-".to_owned() } else { harmless(&shown) };
     let mark = match column.form {
         Form::State => mark_of(&shown),
-        Form::Condition(_) => mark_of(if shown == "yes" { "yes" } else { "no" }),
+        Form::Condition(_) if shown != "-" => mark_of(if shown == "yes" { "yes" } else { "no" }),
         _ => None,
     };
     match mark {
@@ -167,7 +167,7 @@ fn clipped(text: &str, chars_max: usize) -> String {
 fn mark_of(state: &str) -> Option<char> {
     let style = match state {
         "yes" | "True" | "current" | "ready" | "succeeded" | "accepted" | "sent" | "set" => GOOD,
-        "held" | "checking" | "queued" | "running" | "waiting" | "sending" => CARE,
+        "warning" | "held" | "checking" | "queued" | "running" | "waiting" | "sending" => CARE,
         "no" | "False" | "rejected" | "stalled" | "dead" | "failed" | "refused" | "missing" => BAD,
         _ => return None,
     };
@@ -207,9 +207,13 @@ mod tests {
 
     #[test]
     fn state_words_are_coloured_and_foreign_escapes_are_not_sent() {
-        let items = [
-            json!({"spec": {"id": "a"}, "state": "dead", "text": "\u{1b}]0;x\u{7}\u{2063}y\nz", "digest": "0123456789abcdef"}),
-        ];
+        let not_ready = json!({"type": "Ready", "status": false, "reason": "SecretMissing"});
+        let items = [json!({
+            "spec": {"id": "a"},
+            "state": "dead",
+            "text": "\u{1b}]0;x\u{7}\u{2063}y\nz",
+            "conditions": [{"type": "Stalled", "status": true}, not_ready],
+        })];
         let shown = table(&SHEET, &items, true);
         assert!(shown.contains("\u{1b}[31mdead\u{1b}[0m"), "{shown:?}");
         assert!(shown.contains(" ]0;x  y z"), "{shown:?}");

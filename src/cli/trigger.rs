@@ -13,12 +13,12 @@ use super::sheet::{Form, Sheet, column};
 use crate::config::Config;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::model::diagnostic::did_you_mean;
-use crate::model::provider::schema::verify::Scheme;
 use crate::model::provider::sample::{self, Sample};
+use crate::model::provider::schema::verify::Scheme;
 use crate::model::provider::{Definition, Incoming};
 use crate::model::spec::WebhookSpec;
-use crate::secrets::Secrets;
 use crate::seam::{Clock, fresh_id};
+use crate::secrets::Secrets;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -132,7 +132,11 @@ fn now() -> Timestamp {
     Clock::System.now()
 }
 
-fn secrets(config: &Config) -> Result<Secrets> {
+/// Finds secrets as the server does.
+///
+/// # Errors
+/// SH0301.
+pub fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
     Secrets::new(crate::config::environment(), &settings.secrets.env_allow, directory, settings.providers.clone())

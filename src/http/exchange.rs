@@ -70,12 +70,28 @@ pub struct Head {
 }
 
 impl Head {
+    /// Refuses what another party on the way may read differently: a fragment in the target, and a length that is
+    /// told in two ways (RFC 9112, section 6.1), which is how requests are smuggled past a proxy.
+    pub fn check_form(&self) -> Result<()> {
+        if self.arrival.fragment {
+            return Err(Error::new(Code::Usage, "the request target has a fragment"));
+        }
+        if !self.headers.contains_key(header::TRANSFER_ENCODING) {
+            return Ok(());
+        }
+        let coding = self.single_header(header::TRANSFER_ENCODING).unwrap_or_default();
+        if !coding.eq_ignore_ascii_case("chunked") {
+            return Err(Error::new(Code::Usage, "the transfer coding is not supported").hint("use `chunked` alone"));
+        }
+        if self.headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(Error::new(Code::Usage, "the request tells its length in two ways"));
+        }
+        Ok(())
+    }
+
     /// The one authority that the request is for; none and several are refused.
     pub fn host(&self) -> Result<&str> {
         let refuse = |message: &str| Error::new(Code::Usage, message);
-        if self.arrival.fragment {
-            return Err(refuse("the request target has a fragment"));
-        }
         let mut hosts = self.headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().map_err(|_| refuse("the `Host` header is not readable"))?,
@@ -208,6 +224,16 @@ pub(super) mod tests {
         assert!(head.host().is_ok());
         head.arrival.authority = Some(Authority::from_static("evil.example"));
         assert!(head.host().is_err());
+    }
+
+    #[test]
+    fn a_length_is_told_in_one_way() {
+        let form = |headers: &[(&str, &str)]| head("POST", "/", headers).check_form();
+        assert!(form(&[("transfer-encoding", "Chunked")]).is_ok());
+        assert!(form(&[("content-length", "5")]).is_ok());
+        assert!(form(&[("transfer-encoding", "chunked"), ("content-length", "5")]).is_err());
+        assert!(form(&[("transfer-encoding", "gzip, chunked")]).is_err());
+        assert!(form(&[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")]).is_err());
     }
 
     #[test]

@@ -43,7 +43,7 @@ struct Receiver {
 
 impl Receiver {
     async fn answer(&self, head: &Head, body: BodyStream) -> Answer {
-        if let Err(error) = head.host() {
+        if let Err(error) = head.check_form().and_then(|()| head.host()) {
             return self.refuse(None, head, error);
         }
         match head.path.as_str() {

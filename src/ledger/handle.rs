@@ -13,6 +13,7 @@ use super::encode::EncodedAccept;
 use super::lanes::{Lane, Lanes};
 use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
 use super::store::database::{Settings, Store};
+use super::store::salvage::Salvage;
 use super::store::unavailable;
 use super::writer::Writer;
 use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, Options};
@@ -74,11 +75,12 @@ impl Ledger {
     /// Opens or creates. Blocks, for as long as reading the file takes.
     ///
     /// # Errors
-    /// SH0303 when another process has it, SH0602 when the file is damaged (it is left as it is), SH0603 when a newer
-    /// version wrote it, SH0601 when the disk says no.
+    /// SH0303 when another process has it, SH0603 when a newer version wrote it, SH0601 when the disk says no; SH0602
+    /// when the file is damaged and [`super::OnDamage::Refuse`] was asked for, else see [`Ledger::salvaged`].
     pub fn open(path: &Path, options: Options) -> Result<Ledger> {
         let settings = Settings { cache_bytes: options.cache_bytes, verify_bytes_max: options.verify_bytes_max };
-        Self::over(Store::open_file(path, settings)?, &options)
+        let store = Store::open_file(path, settings, options.on_damage, options.clock.now())?;
+        Self::over(store, &options)
     }
 
     pub(super) fn over(store: Store, options: &Options) -> Result<Ledger> {
@@ -256,6 +258,11 @@ impl Ledger {
     /// Whether the last write succeeded.
     pub fn healthy(&self) -> bool {
         self.owner.0.healthy.load(Ordering::Acquire)
+    }
+
+    /// What became of a damaged file, if that was what [`Ledger::open`] found.
+    pub fn salvaged(&self) -> Option<&Salvage> {
+        self.owner.0.store.salvage()
     }
 
     /// Commits since it was opened.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::encode;
 use super::memory::Due;
-use super::rows::{Happening, OutboxState};
+use super::rows::Happening;
 use super::store::Failure;
 use super::store::codec::Row;
 use super::store::kept::{CallRow, OpenRow, OutboxRow, PendingRow, SpecRow, TaskRow};
@@ -62,7 +62,7 @@ pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<(Mem
             }
         }
     }
-    load_outbox(reader, &mut memory, held)?;
+    load_outbox(reader, &mut memory, held, now)?;
     let happenings = reader.rows::<Happening>()?;
     memory.first_seq = happenings.first_key()?.and_then(|key| seq_of(&key)).unwrap_or(1);
     memory.next_seq = happenings.last_key()?.and_then(|key| seq_of(&key)).map_or(1, |seq| seq.saturating_add(1));
@@ -70,13 +70,13 @@ pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<(Mem
     Ok((memory, orphans))
 }
 
-fn load_outbox(reader: &Reader, memory: &mut Memory, held: Option<&Held>) -> Result<(), Failure> {
+fn load_outbox(reader: &Reader, memory: &mut Memory, held: Option<&Held>, now: Timestamp) -> Result<(), Failure> {
     for entry in reader.rows::<PendingRow>()?.all()? {
         let (key, row) = entry?;
         let Some(id) = id_of(&key).map(OutboxId) else { continue };
         let row = match row {
             Ok(row) => row,
-            Err(error) => match rebuilt_pending_row(reader, id)? {
+            Err(error) => match rebuilt_pending_row(reader, id, now)? {
                 Some(row) => row,
                 None => {
                     tracing::error!(call = %id, error = %error.internal(), "a call of the outbox cannot be read");
@@ -100,21 +100,10 @@ fn rebuilt_open_row(reader: &Reader, id: TaskId, now: Timestamp) -> Result<Optio
     }))
 }
 
-/// Whether it may have gone out is lost with the row, so it is in doubt.
-fn rebuilt_pending_row(reader: &Reader, id: OutboxId) -> Result<Option<PendingRow>, Failure> {
+fn rebuilt_pending_row(reader: &Reader, id: OutboxId, now: Timestamp) -> Result<Option<PendingRow>, Failure> {
     let row = readable(reader.rows::<OutboxRow>()?.get(id.as_bytes()))?;
     let call = readable(reader.rows::<CallRow>()?.get(id.as_bytes()))?;
-    Ok(row.zip(call).map(|(row, CallRow(item))| PendingRow {
-        task: item.task,
-        delivery: item.delivery,
-        part: item.part,
-        parts: item.parts,
-        created_at: item.created_at,
-        not_before: row.not_before,
-        delay_ms: 0,
-        sending: row.state == OutboxState::Sending,
-        in_doubt: true,
-    }))
+    Ok(row.zip(call).map(|(row, call)| PendingRow::in_doubt(&call.0, &row, now)))
 }
 
 fn readable<R: Row>(row: Result<Option<R>, Failure>) -> Result<Option<R>, Failure> {

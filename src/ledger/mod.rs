@@ -20,6 +20,9 @@ mod tests;
 mod transition;
 mod writer;
 
+pub use store::database::OnDamage;
+pub use store::salvage::Salvage;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -49,6 +52,7 @@ pub struct Options {
     /// A file up to this size is verified as a whole whenever it is opened (1 ms a MB); above it, every commit leaves
     /// what a quick recovery needs, and rows are verified as they are read.
     pub verify_bytes_max: u64,
+    pub on_damage: OnDamage,
     /// Dates what callers do not date.
     pub clock: Clock,
 }
@@ -59,6 +63,7 @@ impl Default for Options {
             cache_bytes: 64 * 1024 * 1024,
             keep: Duration::from_secs(30 * 24 * 60 * 60),
             verify_bytes_max: 256 * 1024 * 1024,
+            on_damage: OnDamage::Salvage,
             clock: Clock::System,
         }
     }

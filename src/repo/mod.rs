@@ -9,6 +9,7 @@
 //! the network hold no lock that a writer needs. This module deliberately does not merge, rebase or resolve
 //! conflicts, and decides nothing about what a file means.
 
+mod at;
 pub mod bare;
 mod beneath;
 mod commit;

@@ -125,7 +125,7 @@ impl Repository {
         self.running(|running| running.extend(group.map(|group| group.as_raw_nonzero().get())));
         let finished = wait(&mut child, group, deadline);
         self.running(|running| {
-            for group in group {
+            if let Some(group) = group {
                 running.remove(&group.as_raw_nonzero().get());
             }
         });

@@ -3,9 +3,9 @@
 //! Counters move with the events of [`super::event`]; gauges of what is stored are set when somebody looks
 //! ([`Metrics::observe_queue`], [`Metrics::observe_resources`]), so they cannot drift from it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::error::{Code, Context as _, Result};
+use crate::model::rate::Bucket;
+use crate::model::spec::RateLimit;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,28 +29,28 @@ type Labelled<L> = Family<L, Counter>;
 type Decimal = Gauge<f64, AtomicU64>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct RequestLabels {
+pub(in crate::telemetry) struct RequestLabels {
     pub listener: &'static str,
     pub status: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct OutcomeLabel {
+pub(in crate::telemetry) struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ReasonLabel {
+pub(in crate::telemetry) struct ReasonLabel {
     pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct StateLabel {
+pub(in crate::telemetry) struct StateLabel {
     pub state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct CallLabels {
+pub(in crate::telemetry) struct CallLabels {
     pub purpose: &'static str,
     pub outcome: &'static str,
 }
@@ -63,11 +65,23 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     series: Series,
+    since: Instant,
+    refusals: Mutex<Throttle>,
 }
+
+/// Lets a bounded number of log lines of one kind through: whoever is refused can come as often as he likes.
+#[derive(Debug)]
+struct Throttle {
+    bucket: Bucket,
+    left_out: u64,
+}
+
+/// Lines about refused deliveries.
+const REFUSAL_LINES: RateLimit = RateLimit { max: 50, per_seconds: 10 };
 
 /// Every series, by what it counts.
 #[derive(Debug)]
-pub(super) struct Series {
+pub(in crate::telemetry) struct Series {
     pub connections: Gauge,
     pub connection_waits: Counter,
     pub accept_errors: Counter,
@@ -128,7 +142,8 @@ impl Metrics {
         series.register_receiving(&mut registry);
         series.register_working(&mut registry);
         series.register_reconciling(&mut registry);
-        Self { inner: Arc::new(Inner { registry, series }) }
+        let refusals = Mutex::new(Throttle { bucket: Bucket::full(REFUSAL_LINES, Duration::ZERO), left_out: 0 });
+        Self { inner: Arc::new(Inner { registry, series, since: Instant::now(), refusals }) }
     }
 
     /// Everything, as OpenMetrics text.
@@ -170,7 +185,18 @@ impl Metrics {
         OpenConnection { metrics: self.clone() }
     }
 
-    pub(super) fn series(&self) -> &Series {
+    /// Whether a line about a refusal may be written, and how many were left out since the last one.
+    pub(in crate::telemetry) fn refusal_line(&self) -> Option<u64> {
+        let now = self.inner.since.elapsed();
+        let mut throttle = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if throttle.bucket.take(REFUSAL_LINES, now).is_ok() {
+            return Some(std::mem::take(&mut throttle.left_out));
+        }
+        throttle.left_out += 1;
+        None
+    }
+
+    pub(in crate::telemetry) fn series(&self) -> &Series {
         &self.inner.series
     }
 }
@@ -300,6 +326,15 @@ mod tests {
         let text = metrics.encode().unwrap();
         assert!(text.contains("skillhook_tasks{state=\"queued\"} 1"), "{text}");
         assert!(text.contains("skillhook_oldest_queued_age_seconds 0"), "{text}");
+    }
+
+    #[test]
+    fn lines_about_refusals_are_bounded_and_the_rest_is_counted() {
+        let metrics = Metrics::new();
+        let written = (0..1000).filter(|_| metrics.refusal_line().is_some()).count();
+        assert!((50..60).contains(&written), "{written}");
+        metrics.inner.refusals.lock().unwrap().bucket = Bucket::full(REFUSAL_LINES, Duration::ZERO);
+        assert_eq!(metrics.refusal_line(), Some(1000 - written as u64));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use skillhook::http::receiver;
 use skillhook::http::serve::{Limits, Server as Serving};
 use skillhook::ledger::{self, Ledger};
 use skillhook::model::digest::Digest;
-use skillhook::model::provider::catalog;
+use skillhook::model::provider::{Catalogue, catalog};
 use skillhook::model::routes::{Route, Routes};
 use skillhook::model::secret::SecretSet;
 use skillhook::seam::Clock;
@@ -29,6 +29,12 @@ use crate::wire::{Answer, exchange};
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The catalogue, read once: that takes a while in a debug build.
+pub fn catalogue() -> &'static Catalogue {
+    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+    CATALOGUE.get_or_init(|| catalog::builtin().unwrap())
+}
+
 /// A webhook of a test.
 pub struct Webhook {
     pub spec: Value,
@@ -38,8 +44,7 @@ pub struct Webhook {
 impl Webhook {
     /// The built-in webhook of a provider with the text commands `analyze` and `review`.
     pub fn of(provider: &str, secrets: SecretSet) -> Self {
-        let catalogue = catalog::builtin().unwrap();
-        let definition = catalogue.get(provider).unwrap();
+        let definition = catalogue().get(provider).unwrap();
         let spec = json!({
             "id": provider, "provider": provider, "endpoint": format!("/webhooks/{provider}"), "builtin": true,
             "name": provider, "description": "", "enabled": true, "target_agent": "brain",
@@ -70,8 +75,7 @@ impl Webhook {
     }
 
     fn route(&self) -> Arc<Route> {
-        let catalogue = catalog::builtin().unwrap();
-        let definition = catalogue.get(self.spec["provider"].as_str().unwrap()).unwrap();
+        let definition = catalogue().get(self.spec["provider"].as_str().unwrap()).unwrap();
         Arc::new(Route::new(serde_json::from_value(self.spec.clone()).unwrap(), 1, Arc::clone(definition)).unwrap())
     }
 }
@@ -115,7 +119,6 @@ pub struct Gateway {
     pub receiver: SocketAddr,
     pub admin: SocketAddr,
     pub routes: CurrentRoutes,
-    pub metrics: Metrics,
     pub clock: Clock,
     /// Passes that were asked for.
     pub passes: Option<Receiver<PassRequest>>,
@@ -130,7 +133,7 @@ impl Gateway {
         let (drain, metrics, routes) = (CancellationToken::new(), Metrics::new(), CurrentRoutes::default());
         let (clock, (reconcile, passes)) = (setup.clock.clone(), Reconcile::channel());
         let (addresses, known) = sync_channel(1);
-        let parts = Parts { setup, routes: routes.clone(), metrics: metrics.clone(), reconcile, addresses };
+        let parts = Parts { setup, routes: routes.clone(), metrics, reconcile, addresses };
         let (path, until) = (directory.path().join("ledger.redb"), drain.clone());
         let running = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -143,7 +146,7 @@ impl Gateway {
         });
         let (receiver, admin) = known.recv_timeout(PATIENCE).unwrap();
         let (passes, running) = (Some(passes), Some(running));
-        Self { receiver, admin, routes, metrics, clock, passes, directory, drain, running }
+        Self { receiver, admin, routes, clock, passes, directory, drain, running }
     }
 
     /// What the admin API answers.

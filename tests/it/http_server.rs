@@ -247,3 +247,51 @@ fn the_peer_is_known_without_its_port() {
     let server = Echo::start(Limits::default());
     assert_eq!(exchange(server.address, GET, LONG).expect_answer().text(), "127.0.0.1 0");
 }
+
+/// Soft limit on descriptors under which [`out_of_descriptors`] plays.
+const FEW_DESCRIPTORS: usize = 40;
+
+#[test]
+fn running_out_of_descriptors_neither_ends_nor_spins_the_server() {
+    // In a process of its own: the limit is the whole process's.
+    let script = format!("ulimit -n {FEW_DESCRIPTORS}; exec \"$0\" --exact http_server::out_of_descriptors");
+    let me = std::env::current_exe().unwrap();
+    let ended = std::process::Command::new("sh").arg("-c").arg(script).arg(me).output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("1 passed"));
+}
+
+/// Plays only where descriptors are few.
+#[test]
+fn out_of_descriptors() {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    if open_files.split_whitespace().nth(3) != Some(&FEW_DESCRIPTORS.to_string()) {
+        return;
+    }
+    let server = Echo::start(Limits::default());
+    let mut open: Vec<std::net::TcpStream> = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect(server.address) {
+        open.push(stream);
+    }
+    let failures = || -> u64 {
+        let text = server.metrics.encode().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("skillhook_accept_errors_total ")).unwrap();
+        line.parse().unwrap()
+    };
+    // A connection that waits to be accepted, so that the loop has something to fail at.
+    open.pop();
+    open.push(std::net::TcpStream::connect(server.address).unwrap());
+    let begun = Instant::now();
+    while failures() < 3 {
+        assert!(begun.elapsed() < LONG, "accepting never failed");
+        std::thread::yield_now();
+    }
+    let (before, since) = (failures(), Instant::now());
+    while since.elapsed() < Duration::from_millis(700) {
+        std::thread::yield_now();
+    }
+    assert!(failures() - before < 12, "it spins: {} failures", failures() - before);
+    drop(open);
+    assert_eq!(exchange(server.address, GET, LONG).expect_answer().status, 200);
+}

@@ -5,10 +5,10 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    clippy::expect_used,
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod admin;
 mod agent_run;
 mod corpus;
 mod crash;
@@ -17,6 +17,7 @@ mod gateway;
 mod hostile;
 mod http_server;
 mod main_job;
+mod provider_corpus;
 mod real_agent;
 mod receiver;
 mod service;

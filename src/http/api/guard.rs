@@ -16,6 +16,7 @@ use crate::http::exchange::{Head, Peer};
 const COMMAND_HEADER: &str = "x-skillhook";
 
 pub fn check(head: &Head) -> Result<()> {
+    head.check_form()?;
     let host = head.host()?;
     // Whoever can open the socket file is its owner, by whatever name he calls it.
     if head.arrival.peer != Peer::Local && !is_loopback(host) {

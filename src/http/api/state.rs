@@ -138,7 +138,9 @@ impl CurrentIndex {
 
     pub fn resources(&self) -> Resources {
         let Some(view) = self.current() else { return Resources::default() };
-        let count = |standing| view.named(standing).len();
+        let webhooks = || view.webhooks.iter().map(|webhook| &webhook.conditions);
+        let skills = || view.skills.iter().map(|skill| &skill.conditions);
+        let count = |standing| webhooks().chain(skills()).filter(|conditions| holds(conditions, standing)).count();
         Resources {
             ready: count(Standing::Ready),
             reconciling: count(Standing::Reconciling),

@@ -10,9 +10,11 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase as _, StorageError, WriteTransaction};
 
 use super::kept::LayoutRow;
+use super::salvage::{Salvage, salvage};
 use super::tables::{Reader, Tables};
 use super::{Failure, codec, damaged_file, storage_error, unavailable};
 use crate::error::{Code, Context as _, Error, Result};
@@ -39,28 +41,57 @@ pub struct Store {
     path: Option<PathBuf>,
     database: RwLock<Option<Database>>,
     lock: Mutex<Option<File>>,
+    salvage: Option<Salvage>,
+}
+
+/// What to do with a file that is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It is put aside as it is, and what is readable in it goes on in a new one.
+    Salvage,
+    /// It stays where it is, and nothing starts.
+    Refuse,
 }
 
 impl Store {
-    pub fn open_file(path: &Path, settings: Settings) -> Result<Self> {
+    pub fn open_file(path: &Path, settings: Settings, on_damage: OnDamage, now: Timestamp) -> Result<Self> {
         let lock = lock_beside(path)?;
         if !path.try_exists().context(Code::LedgerUnavailable, "the ledger's directory cannot be read")? {
-            create_whole(path, settings)?;
+            create_draft(path, settings.cache_bytes)?
+                .close()
+                .context(Code::LedgerUnavailable, "a new ledger cannot be made")?;
+            finish_draft(path)?;
         }
+        let error = match Self::open_existing(path, settings) {
+            Ok(store) => return Ok(Self { lock: Mutex::new(Some(lock)), ..store }),
+            Err(error) if error.code() == Code::LedgerDamaged => error,
+            Err(error) => return Err(error),
+        };
+        match on_damage {
+            OnDamage::Refuse => Err(left_alone(path, &error)),
+            OnDamage::Salvage => {
+                let salvage = salvage(path, settings.cache_bytes, error, now)?;
+                tracing::error!(aside = %salvage.aside.display(), rows = salvage.rows, damaged = salvage.damaged,
+                    error = %salvage.error.internal(), "the ledger was damaged: it is put aside, and what is readable goes on");
+                let store = Self::open_existing(path, settings)?;
+                Ok(Self { lock: Mutex::new(Some(lock)), salvage: Some(salvage), ..store })
+            }
+        }
+    }
+
+    fn open_existing(path: &Path, settings: Settings) -> Result<Self> {
         if fs::metadata(path).context(Code::LedgerUnavailable, "the ledger cannot be read")?.len() == 0 {
-            return Err(left_alone(path, &damaged_file("the file is empty")));
+            return Err(damaged_file("the file is empty"));
         }
         let file = path.to_path_buf();
         let opener: Opener = Arc::new(move |builder, _| builder.open(&file));
-        Self::open(opener, settings, Some(path.to_path_buf()), Some(lock)).map_err(|error| match error.code() {
-            Code::LedgerDamaged => left_alone(path, &error),
-            _ => error,
-        })
+        Self::open(opener, settings, Some(path.to_path_buf()))
     }
 
     /// A database that `opener` makes; it may be empty.
-    pub fn open(opener: Opener, settings: Settings, path: Option<PathBuf>, lock: Option<File>) -> Result<Self> {
-        let store = Self { opener, settings, path, database: RwLock::new(None), lock: Mutex::new(lock) };
+    pub fn open(opener: Opener, settings: Settings, path: Option<PathBuf>) -> Result<Self> {
+        let database = RwLock::new(None);
+        let store = Self { opener, settings, path, database, lock: Mutex::new(None), salvage: None };
         let database = store.open_database(true)?;
         store.replace(Some(database));
         Ok(store)
@@ -71,7 +102,7 @@ impl Store {
         let database = database.as_ref().ok_or(StorageError::DatabaseClosed)?;
         let mut transaction = database.begin_write()?;
         // Worth its price only where walking the whole file after a crash would take long.
-        transaction.set_quick_repair(self.file_bytes() > self.settings.verify_bytes_max);
+        transaction.set_quick_repair(self.is_big());
         Ok(transaction)
     }
 
@@ -102,6 +133,11 @@ impl Store {
         }
     }
 
+    /// What became of a damaged file, when this one was opened in its stead.
+    pub fn salvage(&self) -> Option<&Salvage> {
+        self.salvage.as_ref()
+    }
+
     /// For good: the next process may have it.
     pub fn release(&self) {
         self.close();
@@ -116,7 +152,7 @@ impl Store {
         let mut builder = Database::builder();
         builder.set_cache_size(self.settings.cache_bytes);
         // After an I/O error what the kernel's cache says is not to be trusted, whatever the size.
-        builder.set_check_integrity_on_open(!first || self.file_bytes() <= self.settings.verify_bytes_max);
+        builder.set_check_integrity_on_open(!first || !self.is_big());
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let database = (self.opener)(&builder, first)?;
             Ok(prepare(&database).map(|()| database))
@@ -128,8 +164,11 @@ impl Store {
         }
     }
 
-    fn file_bytes(&self) -> u64 {
-        self.path.as_deref().and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len())
+    fn is_big(&self) -> bool {
+        match &self.path {
+            Some(path) => fs::metadata(path).is_ok_and(|file| file.len() > self.settings.verify_bytes_max),
+            None => self.settings.verify_bytes_max == 0,
+        }
     }
 }
 
@@ -175,7 +214,7 @@ fn open_error(error: &DatabaseError) -> Error {
 
 fn left_alone(path: &Path, error: &Error) -> Error {
     Error::new(Code::LedgerDamaged, "the ledger's file is damaged; it was left as it is")
-        .hint("keep a copy of it; a start that may put it aside salvages what is readable into a new one")
+        .hint("let it be put aside and salvaged, or restore a copy")
         .detail(format!("{}: {}", path.display(), error.internal()))
 }
 
@@ -210,22 +249,26 @@ fn lock_beside(path: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Makes an empty ledger beside and renames it, so that no crash leaves half of one.
-fn create_whole(path: &Path, settings: Settings) -> Result<()> {
-    let cannot = "a new ledger cannot be made";
+/// Makes an empty ledger beside, so that no crash leaves half of one in its place.
+pub fn create_draft(path: &Path, cache_bytes: usize) -> Result<Database> {
     let draft = with_suffix(path, ".new");
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).context(Code::LedgerUnavailable, cannot);
+            return Err(error).context(Code::LedgerUnavailable, "a new ledger cannot be made");
         }
         _ => {}
     }
-    let database = Database::builder().set_cache_size(settings.cache_bytes).create(&draft);
+    let database = Database::builder().set_cache_size(cache_bytes).create(&draft);
     let database = database.map_err(|error| open_error(&error))?;
     prepare(&database)?;
-    database.close().context(Code::LedgerUnavailable, cannot)?;
-    fs::rename(&draft, path).context(Code::LedgerUnavailable, cannot)?;
-    sync_directory_of(path).context(Code::LedgerUnavailable, cannot)
+    Ok(database)
+}
+
+/// Puts the draft, which is closed, in its place.
+pub fn finish_draft(path: &Path) -> Result<()> {
+    fs::rename(with_suffix(path, ".new"), path)
+        .and_then(|()| sync_directory_of(path))
+        .context(Code::LedgerUnavailable, "a new ledger cannot be made")
 }
 
 /// After a failed fsync the kernel may hold pages that never reached the disk and call them clean. What was read
@@ -244,7 +287,7 @@ fn sync_directory_of(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -127,6 +127,23 @@ pub struct PendingRow {
     pub in_doubt: bool,
 }
 
+impl PendingRow {
+    /// From the item itself, when its row here is lost: whether it may have gone out is lost too.
+    pub fn in_doubt(item: &OutboxItem, row: &OutboxRow, now: Timestamp) -> Self {
+        Self {
+            task: item.task,
+            delivery: item.delivery,
+            part: item.part,
+            parts: item.parts,
+            created_at: item.created_at,
+            not_before: row.not_before.min(now),
+            delay_ms: 0,
+            sending: row.state == OutboxState::Sending,
+            in_doubt: true,
+        }
+    }
+}
+
 /// Under which delivery a dedupe key counts as seen, and until when. In 24 bytes: there are two for each delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupeRow {

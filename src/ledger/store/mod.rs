@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod database;
 pub mod kept;
+pub mod salvage;
 pub mod tables;
 
 use crate::error::{Code, Error};

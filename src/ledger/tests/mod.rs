@@ -1,5 +1,10 @@
 //! Tests of the ledger as a whole.
 
+mod crash;
+mod damage;
+mod disk;
+mod faults;
+mod model;
 mod transitions;
 mod writing;
 

@@ -43,3 +43,17 @@ fn external_id(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> Strin
 fn flow_id(external_id: &str) -> String {
     format!("flow_{}", Digest::of(external_id.as_bytes()).short())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_of_two_things_never_meet() {
+        let texts =
+            ["github:github.com/octo/repo#7", "github:github.com/octo/repo2#7", "github:ghe.example/octo/repo#7"];
+        let flows: std::collections::BTreeSet<String> = texts.iter().map(|text| flow_id(text)).collect();
+        assert_eq!(flows.len(), 3);
+        assert!(flows.iter().all(|flow| flow.len() == "flow_".len() + 12));
+    }
+}
