@@ -18,6 +18,7 @@ mod gateway;
 mod hostile;
 mod http_server;
 mod main_job;
+mod provider_corpus;
 mod real_agent;
 mod receiver;
 mod service;

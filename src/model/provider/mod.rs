@@ -42,7 +42,7 @@ mod view;
 #[cfg(test)]
 mod call_tests;
 #[cfg(test)]
-mod corpus;
+mod hostile_tests;
 
 pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call};
 pub use challenge::{Handshake, Response, challenge};

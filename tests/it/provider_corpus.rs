@@ -10,9 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::schema::Document;
-use super::*;
-use crate::model::secret::SecretSet;
+use skillhook::model::provider::schema::Document;
+use skillhook::model::provider::{
+    Definition, Delivered, FetchedKeys, Handshake, Headers, Incoming, Item, PreparedBody, PreparedCall, Response,
+    Settings, Verdict, ack_call, ack_response, catalog, challenge, decode, extract, reply_call, verify,
+};
+use skillhook::model::secret::SecretSet;
 
 fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/providers").join(path);
