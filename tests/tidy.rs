@@ -27,6 +27,14 @@ fn rooms_know_only_those_below_them() {
 }
 
 #[test]
+fn every_dependency_is_used() {
+    let mut found = Vec::new();
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    rooms::dependencies(&manifest, &source::all(root(), &["src"]), &mut found);
+    nothing(found);
+}
+
+#[test]
 fn files_are_short_documented_and_well_named() {
     let mut found = Vec::new();
     words::check(&source::all(root(), &["src", "tests", "benches"]), &mut found);

@@ -164,7 +164,7 @@ fn agent_entry(name: &AgentName, found: &AgentSnapshot, observed: &Observed, emb
             embedded: false,
             facts: Some(facts.clone()),
             path: found.path.clone(),
-            file: Some(file.clone()),
+            file: Some(*file),
             diagnostics: warnings.clone(),
         },
         (Judged::Valid(_, diagnostics) | Judged::Invalid(diagnostics), _) => {

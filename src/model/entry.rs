@@ -91,7 +91,7 @@ impl Observed {
     /// The files in force, embedded ones included: what runs see.
     pub fn revision(&self) -> Revision {
         let skills = self.skills.values().flat_map(|entry| entry.files.clone());
-        let agents = self.agents.values().filter_map(|entry| Some((entry.path.clone(), entry.file.clone()?)));
+        let agents = self.agents.values().filter_map(|entry| Some((entry.path.clone(), entry.file?)));
         Revision::of(skills.chain(agents).collect())
     }
 

@@ -1,9 +1,10 @@
 //! The `.claude/` files that come with the program: the built-in layer, and what `skillhook init` lays down.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::judge::Judge;
+use super::look::Contents;
 use crate::error::{Code, Error, Result};
 use crate::model::desired::Embedded;
 use crate::model::digest::Digest;
@@ -27,7 +28,7 @@ pub fn files() -> BTreeMap<String, Arc<[u8]>> {
 ///
 /// # Errors
 /// SH0999 when a shipped file is not valid, which a test rules out.
-pub fn load(judge: &Judge) -> Result<(Embedded, HashMap<String, Arc<[u8]>>)> {
+pub fn load(judge: &Judge) -> Result<(Embedded, Contents)> {
     let files = files();
     let mut embedded = Embedded::default();
     for path in files.keys() {

@@ -28,6 +28,9 @@ const SKILL_DEPTH_MAX: usize = 8;
 /// A memo is trusted when the file's ctime was at least this much older than the read, in nanoseconds.
 const SETTLED_NANOS: i128 = 2_000_000_000;
 
+/// Contents of files by path.
+pub type Contents = HashMap<String, Arc<[u8]>>;
+
 /// What identifies a version of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
@@ -76,7 +79,7 @@ pub struct Looker {
     skills: BTreeMap<SkillName, SkillMemo>,
     agents: BTreeMap<AgentName, (FileRef, Arc<Judged<AgentFacts>>)>,
     /// Contents that were read and not yet taken by [`Looker::take_contents`].
-    contents: HashMap<String, Arc<[u8]>>,
+    contents: Contents,
     providers: BTreeMap<String, FileRef>,
     listing_problems: Vec<Diagnostic>,
 }
@@ -95,12 +98,12 @@ impl Looker {
     }
 
     /// Contents read since the last call, by path.
-    pub fn take_contents(&mut self) -> HashMap<String, Arc<[u8]>> {
+    pub fn take_contents(&mut self) -> Contents {
         std::mem::take(&mut self.contents)
     }
 
     /// Puts contents back that could not be recorded.
-    pub fn restore_contents(&mut self, contents: HashMap<String, Arc<[u8]>>) {
+    pub fn restore_contents(&mut self, contents: Contents) {
         for (path, bytes) in contents {
             self.contents.entry(path).or_insert(bytes);
         }
@@ -316,7 +319,7 @@ impl Looker {
                 }
             };
             let (file, judged) = match self.read(&path, now) {
-                Ok(file) => (Some(file.clone()), self.judged_agent(&name, &path, &file, judge)),
+                Ok(file) => (Some(file), self.judged_agent(&name, &path, &file, judge)),
                 Err(fault) => (None, Arc::new(Judged::Invalid(vec![fault]))),
             };
             snapshot.agents.insert(name, AgentSnapshot { judged, path, file });
@@ -337,7 +340,7 @@ impl Looker {
                 Arc::new(Judged::Invalid(vec![fault]))
             }
         };
-        self.agents.insert(name.clone(), (file.clone(), Arc::clone(&judged)));
+        self.agents.insert(name.clone(), (*file, Arc::clone(&judged)));
         judged
     }
 
@@ -356,7 +359,7 @@ impl Looker {
             && memo.settled
             && memo.stat == stat
         {
-            return Ok(memo.file.clone());
+            return Ok(memo.file);
         }
         let bytes = read_capped(&full).map_err(unreadable)?.ok_or_else(|| {
             let message = format!("the file is larger than {} KiB", FILE_BYTES_MAX / 1024);
@@ -369,7 +372,7 @@ impl Looker {
         if !known || self.contents.contains_key(path) {
             self.contents.insert(path.to_owned(), bytes.into());
         }
-        self.files.insert(path.to_owned(), Memo { stat, settled, file: file.clone() });
+        self.files.insert(path.to_owned(), Memo { stat, settled, file });
         Ok(file)
     }
 

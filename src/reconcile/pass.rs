@@ -1,6 +1,6 @@
 //! The one pass: look, judge, plan, apply, publish. It never waits for the network and never for git.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::activator::{Activation, Activator, Scope};
 use super::embedded;
 use super::judge::Judge;
-use super::look::Looker;
+use super::look::{Contents, Looker};
 use crate::error::{Error, Result};
 use crate::index::{Index, State};
 use crate::ledger::Ledger;
@@ -65,10 +65,10 @@ pub struct Published {
 
 /// Contents that passes read and that are not recorded in git yet.
 #[derive(Clone, Debug, Default)]
-pub struct Contents(Arc<std::sync::Mutex<HashMap<String, Arc<[u8]>>>>);
+pub struct Unrecorded(Arc<std::sync::Mutex<Contents>>);
 
-impl Contents {
-    fn add(&self, more: HashMap<String, Arc<[u8]>>) {
+impl Unrecorded {
+    fn add(&self, more: Contents) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(more);
     }
 
@@ -114,11 +114,11 @@ pub struct Reconciler {
     judge: Judge,
     pub index: Index,
     embedded: Embedded,
-    embedded_contents: HashMap<String, Arc<[u8]>>,
+    embedded_contents: Contents,
     ledger: Ledger,
     activator: Activator,
     clock: Clock,
-    contents: Contents,
+    contents: Unrecorded,
     published: watch::Sender<Option<Published>>,
     absent_since: BTreeMap<String, Timestamp>,
     generations: Option<Generations>,
@@ -141,7 +141,7 @@ impl Reconciler {
             ledger: parts.ledger,
             activator: parts.activator,
             clock: parts.clock,
-            contents: Contents::default(),
+            contents: Unrecorded::default(),
             published,
             absent_since: BTreeMap::new(),
             generations: None,
@@ -150,7 +150,7 @@ impl Reconciler {
     }
 
     /// What passes have read and git does not hold yet.
-    pub fn contents(&self) -> Contents {
+    pub fn contents(&self) -> Unrecorded {
         self.contents.clone()
     }
 
@@ -278,7 +278,7 @@ impl Reconciler {
         Ok(())
     }
 
-    fn missing_embedded(&self, served: &Revision) -> HashMap<String, Arc<[u8]>> {
+    fn missing_embedded(&self, served: &Revision) -> Contents {
         let wanted = |path: &String| served.files.contains_key(path) && self.contents.get(path).is_none();
         let missing = self.embedded_contents.iter().filter(|(path, _)| wanted(path));
         missing.map(|(path, bytes)| (path.clone(), Arc::clone(bytes))).collect()
@@ -317,7 +317,7 @@ fn tree_of(snapshot: &Snapshot, observed: &Observed) -> (Revision, BTreeSet<Stri
         }
     }
     for found in snapshot.agents.values().filter(|found| !held.contains(&found.path)) {
-        files.extend(found.file.clone().map(|file| (found.path.clone(), file)));
+        files.extend(found.file.map(|file| (found.path.clone(), file)));
     }
     if snapshot.partial {
         held.insert(".claude/".to_owned());

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::pass::{Contents, Published};
+use super::pass::{Published, Unrecorded};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
@@ -48,7 +48,7 @@ pub struct Step {
 pub struct Recorder {
     pub repository: Repository,
     pub ledger: Ledger,
-    pub contents: Contents,
+    pub contents: Unrecorded,
     pub clock: Clock,
     pub progress: watch::Sender<Progress>,
     pub commits: bool,

@@ -99,6 +99,9 @@ fn is_held(held: &BTreeSet<String>, path: &str) -> bool {
     held.contains(path) || directories.into_iter().any(|directory| held.contains(directory))
 }
 
+/// By git's path; `None` is gone.
+type Leaves = BTreeMap<String, Option<Leaf>>;
+
 /// A change of one path; the key is git's path.
 pub(super) struct Wanted {
     pub(super) old: Option<Leaf>,
@@ -222,7 +225,7 @@ impl Repository {
         repo: &git2::Repository,
         staging: &mut Staging,
         wanted: BTreeMap<String, Wanted>,
-    ) -> Result<(BTreeMap<String, Option<Leaf>>, Vec<String>)> {
+    ) -> Result<(Leaves, Vec<String>)> {
         let (mut accepted, mut staged_by_user) = (BTreeMap::new(), Vec::new());
         for (path, Wanted { old, new }) in wanted {
             if staging.is_staged_differently(path.as_bytes(), old, new) {

@@ -25,8 +25,11 @@ const FRESH: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Secrets {
     sources: Arc<Sources>,
-    read: Arc<Mutex<HashMap<String, (Instant, Option<SecretValue>)>>>,
+    read: Arc<Mutex<HashMap<String, Remembered>>>,
 }
+
+/// When a file was read, and what it held.
+type Remembered = (Instant, Option<SecretValue>);
 
 struct Sources {
     environment: BTreeMap<String, String>,

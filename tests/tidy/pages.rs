@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use skillhook::error::Code;
+use skillhook::worker::agent::wire;
 
 use super::source;
 
@@ -76,7 +77,9 @@ fn shown_commands(text: &str) -> Vec<(usize, String)> {
 /// Parses as the program would, up to the first word that belongs to the shell.
 fn understood(command: &str) -> Result<(), String> {
     let words = words(command);
-    if words.get(1).is_some_and(|word| word == ANY_COMMAND) {
+    // Placeholders, and what skillhook calls itself with.
+    let special = [ANY_COMMAND, wire::SUPERVISOR_COMMAND, wire::STAGE_COMMAND, wire::SCRIPTED_COMMAND];
+    if words.get(1).is_some_and(|word| special.contains(&word.as_str())) {
         return Ok(());
     }
     match skillhook::cli::command().try_get_matches_from(&words) {

@@ -100,7 +100,7 @@ const HOMES: &[Home] = &[
     home("eprintln!", &[], "one module prints, through its streams"),
     home("unbounded_channel", &[], "every queue has a limit"),
     home("Timestamp::now", &["seam.rs"], "time comes from the clock that is handed down"),
-    home("SystemTime::now", &["seam.rs"], "time comes from the clock that is handed down"),
+    home("SystemTime::now", &["seam.rs", "repo/locks.rs"], "time comes from the clock that is handed down"),
     home("Uuid::now_v7", &["seam.rs"], "ids come from one place"),
     home("todo!", &[], "what is not there yet is left out"),
     home("unimplemented!", &[], "what is not there yet is left out"),
@@ -158,6 +158,25 @@ pub fn check(sources: &[Source], found: &mut Vec<String>) {
         homes(source, &source.code, HOMES, found);
         homes(source, &source.code_and_strings, STRINGS, found);
         banned(source, found);
+    }
+}
+
+/// Every package that is depended on is used: each costs compile time, licences and trust.
+pub fn dependencies(manifest: &str, sources: &[Source], found: &mut Vec<String>) {
+    let mut section = "";
+    for (n, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let Some((name, _)) = line.split_once(" = ").filter(|_| section == "[dependencies]" && !line.starts_with('#'))
+        else {
+            continue;
+        };
+        let word = format!("{}::", name.trim().replace('-', "_"));
+        let used = |source: &&Source| source.path.starts_with("src/") && !lines_with(&source.code, &word).is_empty();
+        if !sources.iter().any(|source| used(&source)) {
+            found.push(format!("Cargo.toml:{}: nothing in src/ uses `{}`", n + 1, name.trim()));
+        }
     }
 }
 

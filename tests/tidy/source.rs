@@ -11,6 +11,9 @@ pub struct Source {
     pub code: String,
     /// As `code`, but with the contents of strings.
     pub code_and_strings: String,
+    /// Modules in files of their own that are declared for tests only.
+    test_modules: Vec<String>,
+    test: bool,
 }
 
 impl Source {
@@ -22,7 +25,7 @@ impl Source {
 
     /// Whether the whole file is there for tests only.
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        self.test
     }
 
     fn new(path: String, text: String) -> Self {
@@ -32,7 +35,21 @@ impl Source {
             let lines = view.split_inclusive('\n').enumerate();
             lines.map(|(n, line)| if tests.iter().any(|range| range.contains(&n)) { "\n" } else { line }).collect()
         };
-        Self { code: without_tests(&code), code_and_strings: without_tests(&code_and_strings), path, text }
+        let lines: Vec<&str> = code.lines().collect();
+        let declared = |line: &&str| Some(line.split_once("mod ")?.1.strip_suffix(';')?.to_owned());
+        let test_modules = tests.iter().flat_map(|range| &lines[range.clone()]).filter_map(declared).collect();
+        let (test, views) = (path.starts_with("tests/"), (without_tests(&code), without_tests(&code_and_strings)));
+        Self { code: views.0, code_and_strings: views.1, test_modules, test, path, text }
+    }
+
+    /// The files of the modules that only tests know, without their endings.
+    fn test_files(&self) -> Vec<String> {
+        let directory = match self.path.strip_suffix("/mod.rs") {
+            Some(directory) => directory,
+            None if self.path == "src/lib.rs" => "src",
+            None => self.path.trim_end_matches(".rs"),
+        };
+        self.test_modules.iter().map(|name| format!("{directory}/{name}")).collect()
     }
 }
 
@@ -48,13 +65,21 @@ pub fn all(root: &Path, directories: &[&str]) -> Vec<Source> {
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    let tests: Vec<String> = found.iter().flat_map(Source::test_files).collect();
+    for source in &mut found {
+        let rest = |test: &String| source.path.strip_prefix(test.as_str()).map(str::to_owned);
+        source.test |= tests.iter().filter_map(rest).any(|rest| rest == ".rs" || rest.starts_with('/'));
+    }
     found
 }
 
 /// Every file below a directory.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(directory).into_iter().filter_map(Result::ok);
-    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+    let mut files: Vec<_> =
+        entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect();
+    files.sort();
+    files
 }
 
 /// Blanks comments in both views and string contents in the first.
@@ -183,4 +208,6 @@ fn words_in_comments_strings_and_tests_are_not_code() {
     assert!(source.code_and_strings.contains("warp // ") && !source.code_and_strings.contains("warp()"));
     assert!(source.code.contains("fn last"));
     assert_eq!(source.room(), Some("http"));
+    let parent = Source::new("src/http/mod.rs".into(), "#[cfg(test)]\npub(crate) mod fixture;\nmod body;\n".into());
+    assert_eq!(parent.test_files(), ["src/http/fixture"]);
 }

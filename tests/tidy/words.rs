@@ -4,14 +4,21 @@ use super::source::{Source, item_end};
 
 /// Longest file of `src/`, in lines.
 const FILE_LINES_MAX: usize = 500;
+/// Longest file of tests, in lines.
+const TEST_LINES_MAX: usize = 800;
 /// Longest function, in lines.
 const FUNCTION_LINES_MAX: usize = 70;
+/// Functions that may be longer.
+const LONG: &[(&str, &str)] = &[
+    // Wiring reads from top to bottom; cut in pieces it would only be harder to follow.
+    ("src/app/mod.rs", "start"),
+];
 
 /// Words that say nothing about what a thing is.
 const EMPTY_WORDS: &[&str] = &["manager", "helper", "helpers", "util", "utils", "processor"];
 
 /// Words that promise something for later.
-const PROMISES: &[&str] = &["FIXME", "XXX", "HACK"];
+const PROMISES: &[&str] = &["FIXME", "HACK"];
 
 /// What breaks a rule, as `path:line: why`.
 pub fn check(sources: &[Source], found: &mut Vec<String>) {
@@ -24,21 +31,23 @@ pub fn check(sources: &[Source], found: &mut Vec<String>) {
 }
 
 fn documented(source: &Source, found: &mut Vec<String>) {
-    if !source.text.starts_with("//! ") {
+    let inner_test = source.is_test() && source.path.starts_with("src/");
+    if !inner_test && !source.text.starts_with("//! ") {
         found.push(format!("{}:1: the file does not begin with a `//!` that says what it is for", source.path));
     }
 }
 
 fn lengths(source: &Source, found: &mut Vec<String>) {
     let lines = source.text.lines().count();
-    if source.path.starts_with("src/") && lines > FILE_LINES_MAX {
-        found.push(format!("{}:{lines}: {lines} lines are more than {FILE_LINES_MAX}: split the file", source.path));
+    let lines_max = if source.is_test() { TEST_LINES_MAX } else { FILE_LINES_MAX };
+    if lines > lines_max {
+        found.push(format!("{}:{lines}: {lines} lines are more than {lines_max}: split the file", source.path));
     }
     let code: Vec<&str> = source.code.lines().collect();
     for (n, line) in code.iter().enumerate().filter(|(_, line)| begins_function(line)) {
         let length = item_end(&code, n) - n + 1;
-        if length > FUNCTION_LINES_MAX {
-            let name = line.split("fn ").nth(1).unwrap_or_default().split(['(', '<']).next().unwrap_or_default();
+        let name = line.split("fn ").nth(1).unwrap_or_default().split(['(', '<']).next().unwrap_or_default();
+        if length > FUNCTION_LINES_MAX && !LONG.contains(&(source.path.as_str(), name)) {
             found.push(format!(
                 "{}:{}: `{name}` has {length} lines, more than {FUNCTION_LINES_MAX}: it does not fit a screen",
                 source.path,
