@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use warp::http::Method;
 
 /// The most items of one page.
-pub const LIMIT_MAX: u64 = 200;
+pub const LIMIT_MAX: u64 = 10_000;
 /// The longest that an answer is held back.
 pub const WAIT_SECONDS_MAX: u64 = 25;
 /// What JSON readers keep exact.
