@@ -3,10 +3,12 @@
 //! The write is the point of no return: it decides about duplicates, and only after it is on disk is there a 2xx. A
 //! batch is written item by item, each with its own dedupe keys, so that what overlaps between two batches runs once.
 
-use std::collections::{BTreeMap, HashMap};
+mod answering;
+mod transition;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -15,13 +17,13 @@ use warp::http::header::{HeaderName, RETRY_AFTER};
 use warp::http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, RETRY_AFTER_SECONDS_DEFAULT};
+pub use super::current::{CurrentRoutes, CurrentSecrets};
 use super::exchange::Head;
 use super::rates::Rates;
 use super::templates::Templates;
 use crate::error::{Code, Error, Result};
-use crate::ledger::rows::{DecidedItem, DedupeKey, Delivery, OutboxItem, OutboxState, Outcome, Purpose, RawRequest};
-use crate::ledger::{Accept, Accepted, Ledger, NewTask};
-use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
+use crate::ledger::{Accepted, Ledger};
+use crate::model::ids::{DeliveryId, ProviderName, TaskId, WebhookId};
 use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved};
 use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, Response, Settings};
 use crate::model::routes::{Route, Routes};
@@ -38,44 +40,6 @@ const INLINE_BYTES_MAX: usize = 128 * 1024;
 const ITEMS_AT_ONCE_MAX: usize = 64;
 /// A batch is stored whole with each of its items up to this many bytes; above it an item is stored with its own part.
 const BATCH_COPIES_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// The routes in force; empty until the first pass has been applied. A cheap handle.
-#[derive(Clone, Debug, Default)]
-pub struct CurrentRoutes {
-    routes: Arc<ArcSwapOption<Routes>>,
-}
-
-impl CurrentRoutes {
-    pub fn publish(&self, routes: Arc<Routes>) {
-        self.routes.store(Some(routes));
-    }
-
-    /// While the index is being rebuilt: deliveries are answered 503, never 404.
-    pub fn withdraw(&self) {
-        self.routes.store(None);
-    }
-
-    pub fn current(&self) -> Option<Arc<Routes>> {
-        self.routes.load_full()
-    }
-}
-
-/// The secrets of each webhook as they were found last. A cheap handle.
-#[derive(Clone, Debug, Default)]
-pub struct CurrentSecrets {
-    sets: Arc<ArcSwap<HashMap<WebhookId, Arc<SecretSet>>>>,
-}
-
-impl CurrentSecrets {
-    pub fn publish(&self, sets: HashMap<WebhookId, Arc<SecretSet>>) {
-        self.sets.store(Arc::new(sets));
-    }
-
-    /// An empty set where nothing was found, which verifies nothing.
-    fn of(&self, webhook: &WebhookId) -> Arc<SecretSet> {
-        self.sets.load().get(webhook).cloned().unwrap_or_default()
-    }
-}
 
 /// What the operator sets for receiving.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +101,19 @@ struct Written {
     ignored: Option<String>,
     response: Option<Response>,
     duplicate_of: Option<DeliveryId>,
+}
+
+impl Written {
+    /// As it is to be, unless it turns out to be a duplicate.
+    fn of(plan: &Plan) -> Self {
+        Self {
+            delivery: plan.delivery,
+            tasks: plan.tasks.iter().map(|task| task.spec.id).collect(),
+            ignored: plan.decision.ignored.clone(),
+            response: plan.response.clone(),
+            duplicate_of: None,
+        }
+    }
 }
 
 impl Intake {
@@ -240,9 +217,14 @@ impl Intake {
         let peer = head.arrival.peer.host();
         let writes = plans.into_iter().map(|plan| {
             let body = if copies { arrived.incoming.body.clone() } else { plan.part.clone() };
-            let response = plan.response.clone();
-            let accept = accept(arrived, plan, body, &peer, scheme.clone());
-            async move { written(accept.delivery.clone(), self.ledger.accept(accept).await?, response) }
+            let mut written = Written::of(&plan);
+            let accept = transition::accept(arrived, plan, body, &peer, scheme.clone());
+            async move {
+                if let Accepted::Duplicate { of } = self.ledger.accept(accept).await? {
+                    written.duplicate_of = Some(of);
+                }
+                Ok(written)
+            }
         });
         stream::iter(writes).buffered(ITEMS_AT_ONCE_MAX).try_collect().await
     }
@@ -269,7 +251,7 @@ impl Intake {
         }
         .emit(&self.metrics);
         if let Some(response) = written.iter().find_map(|one| one.response.clone()) {
-            return of_response(response);
+            return answering::of_response(response);
         }
         let ignored = || fresh().find_map(|one| one.ignored.clone()).unwrap_or_else(|| "nothing happened".to_owned());
         let body = match outcome {
@@ -280,7 +262,7 @@ impl Intake {
             event::Outcome::Duplicate => json!({ "status": "duplicate", "reason": "it was delivered before" }),
             event::Outcome::Ignored => json!({ "status": "ignored", "reason": ignored() }),
         };
-        in_the_senders_way(route, outcome, &body)
+        answering::in_the_senders_way(route, outcome, &body)
     }
 
     fn shake(&self, route: &Route, head: &Head, handshake: Handshake) -> Answer {
@@ -299,7 +281,7 @@ impl Intake {
             elapsed: head.elapsed(),
         }
         .emit(&self.metrics);
-        of_response(handshake.response)
+        answering::of_response(handshake.response)
     }
 
     fn refuse(&self, route: &Route, head: &Head, refused: Refused) -> Answer {
@@ -336,93 +318,4 @@ fn refusal(route: &Route, unbelieved: Unbelieved) -> Refused {
 
 fn fields(headers: &HeaderMap) -> Headers {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
-}
-
-fn accept(arrived: &Arrived, plan: Plan, body: Bytes, peer: &str, scheme: Option<String>) -> Accept {
-    let Arrived { routes, route, incoming, now, .. } = arrived;
-    let tasks: Vec<TaskId> = plan.tasks.iter().map(|task| task.spec.id).collect();
-    let outbox = plan.acks.into_iter().map(|ack| OutboxItem {
-        id: OutboxId(fresh_id()),
-        webhook: route.spec.id.clone(),
-        provider: route.spec.provider.clone(),
-        delivery: Some(plan.delivery),
-        task: tasks.first().copied(),
-        purpose: Purpose::Ack,
-        call: ack.call,
-        text: ack.text,
-        part: 0,
-        parts: 1,
-        state: OutboxState::Waiting,
-        attempts: 0,
-        not_before: *now,
-        created_at: *now,
-        updated_at: *now,
-        error: None,
-        url: None,
-    });
-    Accept {
-        outbox: outbox.collect(),
-        dedupe: (plan.dedupe.iter())
-            .map(|key| DedupeKey { key: key.key, expires_at: now.checked_add(key.kept).unwrap_or(Timestamp::MAX) })
-            .collect(),
-        delivery: Delivery {
-            id: plan.delivery,
-            webhook: route.spec.id.clone(),
-            provider: route.spec.provider.clone(),
-            generation: route.generation,
-            revision: routes.revision,
-            index_digest: routes.index_digest,
-            received_at: *now,
-            peer: peer.to_owned(),
-            scheme,
-            body_bytes: body.len() as u64,
-            outcome: if tasks.is_empty() { Outcome::Ignored } else { Outcome::Accepted },
-            items: vec![DecidedItem { event: plan.event, decision: plan.decision }],
-            tasks,
-        },
-        request: RawRequest {
-            method: incoming.method.clone(),
-            url: intake::stored_url(&incoming.url),
-            headers: intake::stored_headers(&incoming.headers),
-            body,
-        },
-        tasks: (plan.tasks.into_iter())
-            .map(|task| NewTask { spec: task.spec, lookup: task.lookup, reply: task.reply })
-            .collect(),
-    }
-}
-
-fn written(delivery: Delivery, accepted: Accepted, response: Option<Response>) -> Result<Written> {
-    let duplicate_of = match accepted {
-        Accepted::Fresh => None,
-        Accepted::Duplicate { of } => Some(of),
-    };
-    let ignored = delivery.items.into_iter().find_map(|item| item.decision.ignored);
-    Ok(Written { delivery: delivery.id, tasks: delivery.tasks, ignored, response, duplicate_of })
-}
-
-fn of_response(response: Response) -> Answer {
-    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::OK);
-    let answer = match &response.content_type {
-        Some(content_type) => Answer::of_type(status, content_type, response.body),
-        None => Answer::text(status, response.body),
-    };
-    response.headers.iter().fold(answer, |answer, (name, value)| match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(name) => answer.header(name, value),
-        Err(_) => answer,
-    })
-}
-
-/// Some senders insist on a status or a body for what they count as delivered.
-fn in_the_senders_way(route: &Route, outcome: event::Outcome, body: &serde_json::Value) -> Answer {
-    let ok = &route.definition.document().receive.ok;
-    let status = StatusCode::from_u16(ok.status).unwrap_or(StatusCode::ACCEPTED);
-    let status = if outcome != event::Outcome::Accepted && status == 202 { StatusCode::OK } else { status };
-    match &ok.body {
-        Some(text) => {
-            Answer::of_type(status, ok.content_type.as_deref().unwrap_or("text/plain; charset=utf-8"), text.clone())
-        }
-        None if status == StatusCode::NO_CONTENT => Answer::empty(status),
-        None => Answer::json(status, body),
-    }
 }

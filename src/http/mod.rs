@@ -9,6 +9,7 @@ pub mod answer;
 pub mod api;
 pub mod body;
 mod connection;
+mod current;
 pub mod exchange;
 pub mod intake;
 pub mod listen;

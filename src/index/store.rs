@@ -25,16 +25,15 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<(Self, Observed, Found)> {
-        let existed = path.exists();
         match open_and_load(path, cache_bytes) {
-            Ok((store, observed)) if existed => Ok((store, observed, Found::Whole)),
-            Ok((store, observed)) => Ok((store, observed, Found::Nothing("there was no index".to_owned()))),
+            Ok((store, Some(observed))) => Ok((store, observed, Found::Whole)),
+            Ok((store, None)) => Ok((store, Observed::default(), Found::Nothing("there was no index".to_owned()))),
             Err(error) if error.code() == Code::DataDirectoryBusy => Err(error),
             Err(error) => {
                 let aside = path.with_extension("redb.damaged");
                 std::fs::rename(path, &aside).context(Code::IndexWrite, "the damaged index cannot be set aside")?;
-                let (store, observed) = open_and_load(path, cache_bytes)?;
-                Ok((store, observed, Found::Nothing(error.internal())))
+                let (store, _) = open_and_load(path, cache_bytes)?;
+                Ok((store, Observed::default(), Found::Nothing(error.internal())))
             }
         }
     }
@@ -66,7 +65,7 @@ impl Store {
 }
 
 /// redb can panic on a file that is damaged in the wrong place; that is damage like any other.
-fn open_and_load(path: &Path, cache_bytes: usize) -> Result<(Store, Observed)> {
+fn open_and_load(path: &Path, cache_bytes: usize) -> Result<(Store, Option<Observed>)> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let database = redb::Builder::new().set_cache_size(cache_bytes).create(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => {
@@ -82,7 +81,8 @@ fn open_and_load(path: &Path, cache_bytes: usize) -> Result<(Store, Observed)> {
     opened.unwrap_or_else(|_| Err(Error::new(Code::IndexDamaged, "the index cannot be read")))
 }
 
-fn load(database: &Database) -> Result<Observed> {
+/// `None` when nothing was ever written.
+fn load(database: &Database) -> Result<Option<Observed>> {
     let damaged = |what: &str| Error::new(Code::IndexDamaged, "the index is damaged").detail(what);
     let read = || -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
         let transaction = database.begin_read()?;
@@ -100,7 +100,7 @@ fn load(database: &Database) -> Result<Observed> {
     };
     let rows = read().context(Code::IndexDamaged, "the index cannot be read")?;
     if rows.is_empty() {
-        return Ok(Observed::default());
+        return Ok(None);
     }
     if rows.get("meta/format").map(Vec::as_slice) != Some(FORMAT.as_bytes()) {
         return Err(damaged("it has another format"));
@@ -118,7 +118,7 @@ fn load(database: &Database) -> Result<Observed> {
     if expected != Some(observed.digest().as_bytes().as_slice()) {
         return Err(damaged("its digest does not agree with its rows"));
     }
-    Ok(observed)
+    Ok(Some(observed))
 }
 
 fn insert<K: TryFrom<String> + Ord, V: DeserializeOwned>(

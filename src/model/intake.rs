@@ -271,7 +271,7 @@ impl Planner<'_> {
             source: &source,
             now: self.grounds.now,
         };
-        let rendered = template.render(&prompt::context(&template, &self.item.payload, &facts))?;
+        let rendered = template.render_visible(&prompt::context(&template, &self.item.payload, &facts))?;
         let reply = match spec.reply {
             ReplyMode::Comment => provider::reply_call(&self.delivered),
             ReplyMode::None => None,

@@ -29,28 +29,28 @@ type Labelled<L> = Family<L, Counter>;
 type Decimal = Gauge<f64, AtomicU64>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct RequestLabels {
+pub(in crate::telemetry) struct RequestLabels {
     pub listener: &'static str,
     pub status: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct OutcomeLabel {
+pub(in crate::telemetry) struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ReasonLabel {
+pub(in crate::telemetry) struct ReasonLabel {
     pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct StateLabel {
+pub(in crate::telemetry) struct StateLabel {
     pub state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct CallLabels {
+pub(in crate::telemetry) struct CallLabels {
     pub purpose: &'static str,
     pub outcome: &'static str,
 }
@@ -81,7 +81,7 @@ const REFUSAL_LINES: RateLimit = RateLimit { max: 50, per_seconds: 10 };
 
 /// Every series, by what it counts.
 #[derive(Debug)]
-pub(super) struct Series {
+pub(in crate::telemetry) struct Series {
     pub connections: Gauge,
     pub connection_waits: Counter,
     pub accept_errors: Counter,
@@ -186,7 +186,7 @@ impl Metrics {
     }
 
     /// Whether a line about a refusal may be written, and how many were left out since the last one.
-    pub(super) fn refusal_line(&self) -> Option<u64> {
+    pub(in crate::telemetry) fn refusal_line(&self) -> Option<u64> {
         let now = self.inner.since.elapsed();
         let mut throttle = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if throttle.bucket.take(REFUSAL_LINES, now).is_ok() {
@@ -196,7 +196,7 @@ impl Metrics {
         None
     }
 
-    pub(super) fn series(&self) -> &Series {
+    pub(in crate::telemetry) fn series(&self) -> &Series {
         &self.inner.series
     }
 }

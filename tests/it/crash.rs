@@ -96,7 +96,8 @@ fn assert_runs(journal: &[String]) {
 }
 
 async fn send_until_acked(client: &reqwest::Client, url: &str, number: usize) {
-    let body = issue_comment(number as u64, &format!("@agent analyze number {number}")).to_string();
+    let body =
+        issue_comment(number as u64, &format!("@agent analyze fake-agent:{{\"task\":\"n{number}\"}}")).to_string();
     let signature = format!("sha256={}", hex::encode(sign(crate::service::SECRET, body.as_bytes())));
     loop {
         let request = client

@@ -67,7 +67,7 @@ async fn three_hundred_skills_by_copy_move_and_checkout_end_live() {
     git(&service.root(), &["fetch", "-q", "origin", "feature"]);
     git(&service.root(), &["checkout", "-q", "FETCH_HEAD", "--", ".claude"]);
     wait_for("three hundred webhooks", || async {
-        let listed = service.api("/api/webhooks?limit=1000").await;
+        let listed = service.api("/api/webhooks").await;
         let own = |item: &serde_json::Value| item["id"].as_str().is_some_and(|id| id.contains('-'));
         listed["items"].as_array().unwrap().iter().filter(|item| own(item)).count() == 300
     })

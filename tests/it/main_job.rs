@@ -83,7 +83,7 @@ async fn a_second_process_on_the_data_directory_is_refused() {
 
 #[tokio::test]
 async fn a_termination_lets_running_work_end() {
-    let mut service = Service::started(json!({"sleep_ms": 2000})).await;
+    let mut service = Service::started(json!({"seconds": 2.0})).await;
     assert_eq!(service.comment(7, "d-1", "@agent analyze this").await.unwrap().0, 202);
     wait_for("the run to begin", || async { service.journal().iter().any(|line| line.starts_with("start")) }).await;
     let (took, clean) = service.terminate();

@@ -60,14 +60,15 @@ impl Service {
         git(&root, &["remote", "add", "origin", "../remote.git"]);
         git(&root, &["push", "-q", "-u", "origin", "main"]);
         let plan = dir.path().join("agent-plan.json");
+        let mut agent = agent;
+        agent["journal"] = json!(dir.path().join("journal"));
         std::fs::write(&plan, agent.to_string()).unwrap();
         let github = Github::start().await.unwrap();
         let settings = format!(
-            "[agent]\nprogram = \"{}\"\nsandbox = \"off\"\n[agent.env]\nFAKE_AGENT_PLAN = \"{}\"\nFAKE_AGENT_JOURNAL = \"{}\"\n\
+            "[agent]\nprogram = \"{}\"\nsandbox = \"off\"\n[agent.env]\nFAKE_AGENT_PLAN = \"{}\"\n\
              [queue]\nrunning_max = 4\n[providers.github]\napi_base = \"{}\"\napi_token_env = \"TEST_GITHUB_TOKEN\"\n",
             fake_agent().display(),
             plan.display(),
-            dir.path().join("journal").display(),
             github.base(),
         );
         let environment = BTreeMap::from([
@@ -193,9 +194,17 @@ impl Service {
         self.deliver("/webhooks/github", "issue_comment", id, &issue_comment(number, text)).await
     }
 
-    /// The task states by count.
+    /// All tasks, newest first.
     pub async fn tasks(&self) -> Vec<Value> {
-        self.api("/api/tasks?limit=10000").await["items"].as_array().unwrap().clone()
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let before = all.last().map(|task| format!("&before={}", task["id"].as_str().unwrap())).unwrap_or_default();
+            let page = self.api(&format!("/api/tasks?limit=200{before}")).await;
+            all.extend(page["items"].as_array().unwrap_or_else(|| panic!("{page}")).iter().cloned());
+            if page["next"].is_null() {
+                return all;
+            }
+        }
     }
 
     pub async fn wait_tasks_done(&self, count: usize, at_most: Duration) {

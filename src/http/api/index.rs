@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
-use super::query::{Query, WAIT_SECONDS_MAX};
+use super::query::Query;
 use super::state::{ApiState, IndexView};
+use super::table::WAIT_SECONDS_MAX;
 use super::{not_found, ok, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;

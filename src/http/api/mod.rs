@@ -10,6 +10,7 @@ mod deliveries;
 mod guard;
 mod health;
 mod index;
+mod openapi;
 mod query;
 pub mod state;
 pub mod table;
@@ -92,6 +93,7 @@ impl Api {
             Operation::Health => health::health(state).await,
             Operation::Metrics => health::metrics(state).await,
             Operation::Routes => Ok(ok(&table::document())),
+            Operation::OpenApi => Ok(ok(&openapi::document())),
             Operation::Status => health::status(state).await.map(|value| ok(&value)),
             Operation::Webhooks => index::webhooks(state).map(|value| ok(&value)),
             Operation::Webhook => index::webhook(state, id).map(|value| ok(&value)),

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::table::Parameter;
+use super::table::{LIMIT_MAX, Parameter, WAIT_SECONDS_MAX};
 use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::did_you_mean;
 
-const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 200;
-/// The longest that an answer is held back.
-pub const WAIT_SECONDS_MAX: u64 = 25;
+const LIMIT_DEFAULT: u64 = 50;
 
 #[derive(Debug, Default)]
 pub struct Query {
@@ -56,9 +53,9 @@ impl Query {
     }
 
     pub fn limit(&self) -> Result<usize> {
-        let limit = self.number("limit")?.map_or(LIMIT_DEFAULT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let limit = self.number("limit")?.unwrap_or(LIMIT_DEFAULT);
         if (1..=LIMIT_MAX).contains(&limit) {
-            return Ok(limit);
+            return Ok(usize::try_from(limit).unwrap_or(usize::MAX));
         }
         Err(Error::new(Code::Usage, format!("`limit` must be from 1 to {LIMIT_MAX}")))
     }

@@ -3,6 +3,13 @@
 use serde_json::{Value, json};
 use warp::http::Method;
 
+/// The most items of one page.
+pub const LIMIT_MAX: u64 = 200;
+/// The longest that an answer is held back.
+pub const WAIT_SECONDS_MAX: u64 = 25;
+/// What JSON readers keep exact.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+
 /// One address: method, path with at most one `{id}`, what it does.
 #[derive(Debug)]
 pub struct Route {
@@ -20,6 +27,7 @@ pub enum Operation {
     Health,
     Metrics,
     Routes,
+    OpenApi,
     Status,
     Webhooks,
     Webhook,
@@ -52,6 +60,7 @@ pub const ROUTES: &[Route] = &[
     get("/healthz", Operation::Health, "Conditions, index digest and ledger; 503 when something is wrong"),
     get("/metrics", Operation::Metrics, "Metrics as OpenMetrics text"),
     get("/api", Operation::Routes, "This list"),
+    get("/api/openapi.json", Operation::OpenApi, "This list as an OpenAPI 3.1 document"),
     get("/api/status", Operation::Status, "Version, index, queue and when the service was started"),
     get("/api/webhooks", Operation::Webhooks, "Every webhook with its conditions"),
     get("/api/webhooks/{id}", Operation::Webhook, "One webhook: effective spec, generation, conditions, diagnostics"),
@@ -75,19 +84,39 @@ pub const ROUTES: &[Route] = &[
 pub struct Parameter {
     pub name: &'static str,
     pub summary: &'static str,
+    pub form: Form,
 }
 
-const LIMIT: Parameter = Parameter { name: "limit", summary: "At most this many items (1 to 200, else 50)" };
-const BEFORE: Parameter = Parameter { name: "before", summary: "Only items older than this id" };
-const WEBHOOK: Parameter = Parameter { name: "webhook", summary: "Only those of this webhook" };
-const STATE: Parameter = Parameter { name: "state", summary: "Only tasks in these states, separated by commas" };
-const DELIVERY: Parameter = Parameter { name: "delivery", summary: "Only tasks of this delivery" };
-const FROM: Parameter = Parameter { name: "from", summary: "The first line, from 0" };
-const BODY: Parameter = Parameter { name: "body", summary: "`true` shows the body too" };
-const SINCE: Parameter = Parameter { name: "since", summary: "The last sequence number that is already known" };
-const WAIT_SECONDS: Parameter = Parameter { name: "wait", summary: "Wait up to this many seconds (0 to 25)" };
-const ALLOW_PRUNE: Parameter = Parameter { name: "allow_prune", summary: "`true` confirms a large deletion" };
-const WAIT: Parameter = Parameter { name: "wait", summary: "`true` answers once the pass is done" };
+/// What a parameter's value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Text,
+    /// `true` or `false`.
+    Flag,
+    Number {
+        least: u64,
+        most: u64,
+    },
+}
+
+const fn parameter(name: &'static str, form: Form, summary: &'static str) -> Parameter {
+    Parameter { name, summary, form }
+}
+
+const LIMIT: Parameter =
+    parameter("limit", Form::Number { least: 1, most: LIMIT_MAX }, "At most this many items (else 50)");
+const BEFORE: Parameter = parameter("before", Form::Text, "Only items older than this id");
+const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this webhook");
+const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
+const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
+const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
+const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
+const SINCE: Parameter =
+    parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
+const WAIT_SECONDS: Parameter =
+    parameter("wait", Form::Number { least: 0, most: WAIT_SECONDS_MAX }, "Wait up to this many seconds for news");
+const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
+const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
     /// The query parameters that it takes; any other one is refused.
@@ -104,6 +133,7 @@ impl Operation {
             | Operation::Health
             | Operation::Metrics
             | Operation::Routes
+            | Operation::OpenApi
             | Operation::Status
             | Operation::Webhooks
             | Operation::Webhook
@@ -115,6 +145,13 @@ impl Operation {
             | Operation::RetryTask
             | Operation::ExplainDelivery => &[],
         }
+    }
+}
+
+impl Operation {
+    /// The statuses of its good answers.
+    pub fn statuses(self) -> &'static [u16] {
+        if self == Operation::Reconcile { &[200, 202] } else { &[200] }
     }
 }
 

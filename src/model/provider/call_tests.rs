@@ -75,8 +75,7 @@ fn payload_cannot_lead_a_call_elsewhere() {
         let call = delivered("github", &ISSUE_COMMENT, &comment(evil), &[], reply_call);
         assert_eq!(call, None, "{evil}");
     }
-    let call =
-        delivered("github", &ISSUE_COMMENT, &comment("o/r?x=1#y@evil.example"), &[], reply_call).unwrap();
+    let call = delivered("github", &ISSUE_COMMENT, &comment("o/r?x=1#y@evil.example"), &[], reply_call).unwrap();
     let filled = call.fill(&context(), &SecretSet::new().with("api_token", "t")).unwrap();
     assert!(
         filled.url.starts_with("https://api.github.com/repos/o/r%3Fx=1%23y@evil.example/issues/"),
@@ -107,8 +106,7 @@ fn gitlab_echoes_its_event_id_only_when_there_is_one() {
         json!({"object_kind": "issue", "project": {"id": 4}, "object_attributes": {"iid": 2}, "user": {"id": 8}});
     let secrets = SecretSet::new().with("api_token", "t");
     let echoed = |headers: &[(&str, &str)]| {
-        let call =
-            delivered("gitlab", headers, &body, &[("base_url", "https://git.example/")], reply_call).unwrap();
+        let call = delivered("gitlab", headers, &body, &[("base_url", "https://git.example/")], reply_call).unwrap();
         let filled = call.fill(&context(), &secrets).unwrap();
         assert_eq!(filled.url, "https://git.example/api/v4/projects/4/issues/2/notes");
         filled.headers.iter().any(|(name, _)| name == "X-Gitlab-Event-UUID")
