@@ -75,6 +75,7 @@ Exit codes: 0 no errors (warnings may be there), 2 errors.
 Examples:
   skillhook validate
   skillhook validate .claude/skills/pr-review
+  skillhook validate --format github
   skillhook validate --format json | jq '.diagnostics[].code'")]
 pub struct Validate {
     /// Show only findings in these files or directories; everything is looked at all the same
@@ -91,6 +92,8 @@ enum Format {
     Text,
     /// One JSON object on standard output
     Json,
+    /// Workflow commands of GitHub Actions: findings appear in the diff of a pull request
+    Github,
 }
 
 impl Validate {
@@ -113,6 +116,7 @@ impl Validate {
             "diagnostics": findings,
         });
         match self.format {
+            Some(Format::Github) => findings.iter().for_each(|finding| context.output.line(&annotation(finding))),
             Some(Format::Json) => context.output.text(&super::output::json(&counted)),
             None if context.output.format.is_machine() => context.output.record(&counted),
             Some(Format::Text) | None => {
@@ -122,6 +126,18 @@ impl Validate {
         }
         Ok(if errors == 0 { Exit::Done } else { Exit::Usage })
     }
+}
+
+/// `::error file=…,line=…,col=…::message`, escaped as GitHub's runner asks for
+/// (<https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>).
+fn annotation(finding: &Diagnostic) -> String {
+    let text = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |value: &str| text(value).replace(':', "%3A").replace(',', "%2C");
+    let level = if finding.is_error() { "error" } else { "warning" };
+    let place = finding.position.map_or_else(String::new, |at| format!(",line={},col={}", at.line, at.column));
+    let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+    let message = text(&format!("{}{hint}", finding.message));
+    format!("::{level} file={}{place},title={}::{message}", property(&finding.path), finding.code)
 }
 
 /// The path relative to the root, with forward slashes.
@@ -195,6 +211,13 @@ mod tests {
         let first = ".claude/skills/extra/SKILL.md:5:3: error[SH0105]: ";
         assert!(err.text().starts_with(first), "{}", err.text());
         assert!(out.text().contains("error"), "{}", out.text());
+    }
+
+    #[test]
+    fn annotations_are_one_line_and_escaped() {
+        let finding = Diagnostic::error("a,b/SKILL.md", Code::ConfigField, "100% wrong").at(5, 3).hint("see: there");
+        let expected = "::error file=a%2Cb/SKILL.md,line=5,col=3,title=SH0105::100%25 wrong%0Ahint: see: there";
+        assert_eq!(annotation(&finding), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::client::{Client, DEADLINE, Route};
 use super::context::Context;
 use super::exit::Exit;
 use super::kind::{Kind, Target, TargetParser};
-use super::sheet;
+use super::{record, sheet};
 use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::did_you_mean;
 use crate::model::task::TaskState;
@@ -128,9 +128,18 @@ impl Describe {
                 .hint(format!("`skillhook get {}` lists them", self.target.kind.sheet().plural)));
         };
         let found = one(&context.client()?, self.target.kind, name).await?;
-        context.output.record(&found);
+        context.output.value(&found, |found| record::shown(&without_calls(found)));
         Ok(Exit::Done)
     }
+}
+
+/// Without the prepared requests to the provider, which only programs want to see.
+fn without_calls(found: &Value) -> Value {
+    let mut shown = found.clone();
+    for item in shown["outbox"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        item.shift_remove("call");
+    }
+    shown
 }
 
 /// The items of a list and the cursor of its next page.
@@ -179,6 +188,13 @@ async fn one(client: &Client, kind: Kind, name: &str) -> Result<Value> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn people_do_not_see_prepared_requests() {
+        let task = json!({"id": "t", "outbox": [{"state": "sent", "call": {"url": "u"}}]});
+        assert_eq!(without_calls(&task), json!({"id": "t", "outbox": [{"state": "sent"}]}));
+        assert_eq!(without_calls(&json!({"id": "t"}))["id"], "t");
+    }
 
     #[test]
     fn lists_come_with_or_without_an_envelope() {

@@ -46,8 +46,8 @@ impl Init {
         let root = self.directory.or_else(|| context.overrides.root.clone()).unwrap_or_else(|| PathBuf::from("."));
         let laid = lay(&root)?;
         context.output.list(&LAID, &laid);
-        let new = laid.iter().filter(|file| file["done"] == "created").count();
-        context.output.note(&format!("\n{STRONG}{new} files are new.{STRONG:#} Next:\n{NEXT}"));
+        let new = laid.iter().filter(|file| file["done"] != "kept").count();
+        context.output.note(&format!("\n{STRONG}{new} new or changed.{STRONG:#} Next:\n{NEXT}"));
         Ok(Exit::Done)
     }
 }

@@ -138,7 +138,7 @@ const PROVIDERS: Sheet = Sheet {
     name: &["/name"],
     columns: &[
         column("NAME", Text, &["/name"]),
-        column("TITLE", Text, &["/title"]),
+        column("TITLE", Prose, &["/title"]),
         column("SOURCE", Text, &["/source"]),
         wide("SECRETS", Text, &["/secret_slots"]),
     ],

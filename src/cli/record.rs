@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::output::harmless_lines;
@@ -73,10 +74,17 @@ fn on_one_line(value: &Value) -> Option<String> {
             (text.chars().count() <= LINE_CHARS_MAX && !text.contains('\n')).then_some(text)
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            let text = sheet::text(value);
+            let text = instant(value).unwrap_or_else(|| sheet::text(value));
             (!text.contains('\n')).then_some(text)
         }
     }
+}
+
+/// Instants to the second: what is finer is for programs.
+fn instant(value: &Value) -> Option<String> {
+    let text = value.as_str().filter(|text| text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T'))?;
+    let at: Timestamp = text.parse().ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -108,6 +116,7 @@ mod tests {
             "target_agent": "brain",
             "description": "",
             "skills": ["a", "b"],
+            "created_at": "2026-01-02T03:04:05.678901Z",
             "allow": {"actors": []},
             "commands": [
                 {"name": "review", "template": "one\ntwo\n"},
@@ -118,6 +127,7 @@ mod tests {
 Id:            github
 Target agent:  brain
 Skills:        a, b
+Created at:    2026-01-02 03:04:05Z
 Commands:
   - Name:  review
     Template:

@@ -66,11 +66,17 @@ impl Up {
             config.settings.server.drain_seconds = drain.as_secs();
         }
         let server = &config.settings.server;
-        log::init(log::Format::parse(&server.log_format)?, &server.log)?;
+        let format = log::Format::parse(&server.log_format)?;
+        log::init(format, &server.log)?;
         on_all_threads(async {
             let service = Box::pin(app::start(config)).await?;
-            context.output.note(&format!("deliveries  http://{}/webhooks/…", service.receiver));
-            context.output.note(&format!("admin       http://{}/healthz", service.admin));
+            match format {
+                log::Format::Text => {
+                    context.output.note(&format!("deliveries  http://{}/webhooks/…", service.receiver));
+                    context.output.note(&format!("admin       http://{}/healthz", service.admin));
+                }
+                log::Format::Json => tracing::info!(receiver = %service.receiver, admin = %service.admin, "serving"),
+            }
             until_stopped(service).await
         })
     }

@@ -63,14 +63,18 @@ impl Logs {
     pub async fn run(self, context: &Context) -> Result<Exit> {
         let client = context.client()?;
         let id = bare(&self.task);
-        let mut from = 0;
+        let (mut from, mut any) = (0, false);
         loop {
             let told = client.get(Route::api(&["tasks", id, "logs"]).with("from", from), DEADLINE).await?;
             let ended = told["ended"].as_bool().unwrap_or(true);
             from = told["next"].as_u64().unwrap_or(from);
             let (lines, _) = items_of(told);
             lines.iter().for_each(|line| print(context, line));
+            any |= !lines.is_empty();
             if context.output.is_closed() || (lines.is_empty() && (ended || !self.follow)) {
+                if !any {
+                    context.output.note("the agent has not said anything");
+                }
                 return Ok(Exit::Done);
             }
             if lines.is_empty() {

@@ -40,3 +40,29 @@ impl Repository {
         Ok(files)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::fixture::Fixture;
+
+    #[test]
+    fn a_commit_shows_its_plain_files_below_the_committed_directories_and_no_others() {
+        let fixture = Fixture::with_history();
+        fixture.write(".claude/skills/a/SKILL.md", "a2");
+        fixture.write(".claude/settings.json", "{}");
+        std::os::unix::fs::symlink("/etc/hostname", fixture.root.join(".claude/skills/a/link")).unwrap();
+        fixture.git(&["add", "-A"]);
+        fixture.git(&["commit", "-q", "-m", "second"]);
+        fixture.write(".claude/skills/a/SKILL.md", "not committed");
+        let repository = fixture.open();
+        let at = |revision: &str| {
+            let files = repository.files_at(revision).unwrap();
+            files.into_iter().map(|file| (file.path, String::from_utf8(file.bytes).unwrap())).collect::<Vec<_>>()
+        };
+        let brain = (".claude/agents/brain.md".to_owned(), "brain".to_owned());
+        assert_eq!(at("HEAD"), [brain.clone(), (".claude/skills/a/SKILL.md".to_owned(), "a2".to_owned())]);
+        assert_eq!(at("main~1"), [brain, (".claude/skills/a/SKILL.md".to_owned(), "a1".to_owned())]);
+        assert_eq!(repository.files_at("nowhere").unwrap_err().code(), Code::NotFound);
+    }
+}
