@@ -95,17 +95,26 @@ impl fmt::Display for HeldReason {
 }
 
 /// A change of one path; the key is git's path.
-pub(super) struct Wanted {
-    pub(super) old: Option<Leaf>,
-    pub(super) new: Option<Leaf>,
+struct Wanted {
+    old: Option<Leaf>,
+    new: Option<Leaf>,
+}
+
+/// The wanted changes, by whether a person's staged work stands in the way.
+#[derive(Default)]
+struct Sorted {
+    /// By git's path.
+    accepted: BTreeMap<String, Option<Leaf>>,
+    /// Root-relative.
+    staged_by_user: Vec<String>,
 }
 
 impl Repository {
     /// Commits what of the revision differs from HEAD. SH0507 while its served tree is not written.
     pub fn commit(&self, request: &CommitRequest<'_>) -> Result<CommitOutcome> {
         let held = |reason| Ok(CommitOutcome::Held { reason, paths: Vec::new() });
-        let writer = self.writer();
-        let repo = &writer.repo;
+        let _writer = self.writer();
+        let repo = &self.handle()?;
         let Some(_process) = self.lock_process()? else { return held(HeldReason::Busy) };
         let branch = match self.branch_at_rest(repo)? {
             Ok(branch) => branch,
@@ -130,7 +139,7 @@ impl Repository {
         if staging.rebuilt {
             self.note("the index was damaged: it is HEAD's now, staged work has to be staged again".to_owned());
         }
-        let (accepted, staged_by_user) = self.sort_out(repo, &mut staging, wanted)?;
+        let Sorted { accepted, staged_by_user } = self.sort_out(repo, &mut staging, wanted)?;
         if accepted.is_empty() {
             return Ok(match staged_by_user.is_empty() {
                 true => CommitOutcome::Unchanged,
@@ -217,11 +226,11 @@ impl Repository {
         repo: &git2::Repository,
         staging: &mut Staging,
         wanted: BTreeMap<String, Wanted>,
-    ) -> Result<(BTreeMap<String, Option<Leaf>>, Vec<String>)> {
-        let (mut accepted, mut staged_by_user) = (BTreeMap::new(), Vec::new());
+    ) -> Result<Sorted> {
+        let mut sorted = Sorted::default();
         for (path, Wanted { old, new }) in wanted {
             if staging.is_staged_differently(path.as_bytes(), old, new) {
-                staged_by_user.push(self.root_relative(path));
+                sorted.staged_by_user.push(self.root_relative(path));
                 continue;
             }
             let unknown = old.is_none() && staging.entry(path.as_bytes()).is_none();
@@ -229,9 +238,9 @@ impl Repository {
                 continue;
             }
             staging.set(path.as_bytes(), new)?;
-            accepted.insert(path, new);
+            sorted.accepted.insert(path, new);
         }
-        Ok((accepted, staged_by_user))
+        Ok(sorted)
     }
 
     fn write_commit(

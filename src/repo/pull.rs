@@ -76,8 +76,8 @@ impl Repository {
     /// Moves our branch and files forward to what was fetched. Does not use the network.
     pub fn pull_ff(&self) -> Result<PullOutcome> {
         let held = |reason| Ok(PullOutcome::Held { reason, paths: Vec::new() });
-        let writer = self.writer();
-        let repo = &writer.repo;
+        let _writer = self.writer();
+        let repo = &self.handle()?;
         let Some(_process) = self.lock_process()? else { return held(HeldReason::Busy) };
         let branch = match self.branch_at_rest(repo)? {
             Ok(branch) => branch,
