@@ -20,6 +20,7 @@ mod objects;
 mod open;
 mod program;
 mod pull;
+mod records;
 mod remote;
 mod repair;
 mod served;

@@ -147,9 +147,10 @@ impl Repository {
     }
 
     /// Deletes the refs of all served trees but these and the newest; git collects the objects later. Answers how
-    /// many were deleted.
+    /// many were deleted: none while another skillhook process works on the repository.
     pub fn prune_served(&self, keep: &[Digest]) -> Result<usize> {
         let writer = self.writer();
+        let Some(_process) = self.lock_process()? else { return Ok(0) };
         let repo = self.handle()?;
         let base = writer.base.as_ref().map(|base| base.revision.digest);
         let mut deleted = 0;

@@ -79,6 +79,24 @@ fn locks_of_our_own_crash_are_removed_at_once() {
 }
 
 #[test]
+fn entries_that_our_own_crash_left_staged_are_not_a_persons() {
+    let fixture = Fixture::with_history();
+    let repo = fixture.open();
+    let before = fixture.git(&["rev-parse", "HEAD"]);
+    assert!(is_committed(&change(&fixture, &repo, "a2")));
+    // As after a kill between the index and the branch.
+    let ours = fixture.git(&["rev-parse", "HEAD"]);
+    fixture.git(&["update-ref", "refs/heads/main", &before]);
+    fixture.write(".claude/skills/a/SKILL.md", "edited since");
+    let unexplained = fixture.commit(&repo);
+    assert!(matches!(unexplained, CommitOutcome::Held { reason: HeldReason::StagedByUser, .. }), "{unexplained:?}");
+    std::fs::write(fixture.root.join(".git/skillhook/staging"), format!("{ours}\n")).unwrap();
+    assert!(is_committed(&fixture.commit(&repo)));
+    assert!(!fixture.root.join(".git/skillhook/staging").exists());
+    assert_eq!(fixture.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
 fn another_skillhook_process_goes_first() {
     let fixture = Fixture::with_history();
     let repo = fixture.open();
@@ -126,6 +144,21 @@ fn a_torn_tip_is_replaced_by_the_newest_whole_commit_and_no_edit_is_lost() {
         assert_eq!(noted, is_committed(&outcome));
         fixture.fsck();
     }
+}
+
+#[test]
+fn a_torn_tree_deep_below_is_found_when_it_is_needed() {
+    let fixture = Fixture::with_history();
+    fixture.write(".claude/skills/a/SKILL.md", "in the torn commit");
+    fixture.git(&["commit", "-q", "-am", "torn"]);
+    tear(&fixture, "HEAD:.claude/skills/a");
+    let repo = fixture.open();
+    assert!(is_committed(&change(&fixture, &repo, "newer")));
+    assert_eq!(fixture.git(&["log", "--format=%s"]), "update skill a\nfirst");
+    assert_eq!(fixture.git(&["show", "HEAD:.claude/skills/a/SKILL.md"]), "newer");
+    // What only the lost commit had is garbage, and broken until it is collected.
+    fixture.git(&["gc", "-q", "--prune=now"]);
+    fixture.fsck();
 }
 
 #[test]
