@@ -3,7 +3,7 @@
 //! The tree is made from HEAD's tree and blobs of the served tree, never from the index or the work tree, so neither
 //! a person's staged work nor a file that is being written can slip in. The entries of the committed paths are
 //! written to the index first, then the branch moves (compared with the head that the tree was made from): if only
-//! the first happened, the next attempt finds its own entries staged and goes on.
+//! the first happened, a record tells the next attempt which staged entries are ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +12,7 @@ use git2::{ErrorCode, Oid, RepositoryState, Signature, Time};
 
 use super::beneath::Directory;
 use super::objects::Store;
+use super::records::Record;
 use super::repair::Head;
 use super::served::{missing, served_tree};
 use super::staging::Staging;
@@ -99,33 +100,47 @@ fn is_held(held: &BTreeSet<String>, path: &str) -> bool {
     held.contains(path) || directories.into_iter().any(|directory| held.contains(directory))
 }
 
-/// By git's path; `None` is gone.
-type Leaves = BTreeMap<String, Option<Leaf>>;
-
 /// A change of one path; the key is git's path.
-pub(super) struct Wanted {
-    pub(super) old: Option<Leaf>,
-    pub(super) new: Option<Leaf>,
+struct Wanted {
+    old: Option<Leaf>,
+    new: Option<Leaf>,
+}
+
+/// The wanted changes, by whether a person's staged work stands in the way.
+#[derive(Default)]
+struct Sorted {
+    /// By git's path.
+    accepted: BTreeMap<String, Option<Leaf>>,
+    /// Root-relative.
+    staged_by_user: Vec<String>,
 }
 
 impl Repository {
     /// Commits what of the revision differs from HEAD. SH0507 while its served tree is not written.
     pub fn commit(&self, request: &CommitRequest<'_>) -> Result<CommitOutcome> {
         let held = |reason| Ok(CommitOutcome::Held { reason, paths: Vec::new() });
-        let writer = self.writer();
-        let repo = &writer.repo;
+        let _writer = self.writer();
+        let repo = &self.handle()?;
         let Some(_process) = self.lock_process()? else { return held(HeldReason::Busy) };
         let branch = match self.branch_at_rest(repo)? {
             Ok(branch) => branch,
             Err(reason) => return held(reason),
         };
-        if self.pull_in_progress()?.is_some() {
+        if self.read_record(Record::Pull)?.is_some() {
             return held(HeldReason::PullUnfinished);
         }
-        let head = self.read_head(repo, &branch)?;
+        let mut head = self.read_head(repo, &branch)?;
         let served = served_tree(repo, &request.revision.digest)?.ok_or_else(|| missing(&request.revision.digest))?;
         let mut store = Store::new(repo)?;
-        let wanted = self.wanted(repo, &store, head, served, request.held)?;
+        let wanted = self.wanted(repo, &store, head, served, request.held).or_else(|error| {
+            // Something below the head is torn: go back to a whole one, if that is what is wrong.
+            let whole = self.read_head_thoroughly(repo, &branch)?;
+            if whole == head {
+                return Err(error);
+            }
+            head = whole;
+            self.wanted(repo, &store, whole, served, request.held)
+        })?;
         if wanted.is_empty() {
             return Ok(CommitOutcome::Unchanged);
         }
@@ -138,7 +153,7 @@ impl Repository {
         if staging.rebuilt {
             self.note("the index was damaged: it is HEAD's now, staged work has to be staged again".to_owned());
         }
-        let (accepted, staged_by_user) = self.sort_out(repo, &mut staging, wanted)?;
+        let Sorted { accepted, staged_by_user } = self.sort_out(repo, &store, head, &mut staging, wanted)?;
         if accepted.is_empty() {
             return Ok(match staged_by_user.is_empty() {
                 true => CommitOutcome::Unchanged,
@@ -148,9 +163,11 @@ impl Repository {
         let tree = tree::splice(&mut store, head.map(|head| head.tree), &accepted)?;
         store.flush()?;
         let commit = self.write_commit(repo, tree, head, request)?;
+        self.write_record(Record::Staging, commit)?;
         if let Some(reason) = self.advance(repo, &branch, head, commit, staging)? {
             return held(reason);
         }
+        self.remove_record(Record::Staging)?;
         Ok(CommitOutcome::Committed {
             commit: commit_id(commit)?,
             parent: head.map(|head| commit_id(head.commit)).transpose()?,
@@ -223,13 +240,22 @@ impl Repository {
     fn sort_out(
         &self,
         repo: &git2::Repository,
+        store: &Store<'_>,
+        head: Option<Head>,
         staging: &mut Staging,
         wanted: BTreeMap<String, Wanted>,
-    ) -> Result<(Leaves, Vec<String>)> {
-        let (mut accepted, mut staged_by_user) = (BTreeMap::new(), Vec::new());
+    ) -> Result<Sorted> {
+        let mut sorted = Sorted::default();
+        let index_is_a_persons = !head.is_some_and(|head| head.moved_back);
+        // Died after the index was written and before the branch moved: those entries are ours.
+        let interrupted = self.read_record(Record::Staging)?.and_then(|commit| repo.find_commit(commit).ok());
         for (path, Wanted { old, new }) in wanted {
-            if staging.is_staged_differently(path.as_bytes(), old, new) {
-                staged_by_user.push(self.root_relative(path));
+            let mut known = vec![old, new];
+            if let Some(commit) = &interrupted {
+                known.push(tree::find(store, commit.tree_id(), &path)?);
+            }
+            if index_is_a_persons && staging.is_staged_differently(path.as_bytes(), &known) {
+                sorted.staged_by_user.push(self.root_relative(path));
                 continue;
             }
             let unknown = old.is_none() && staging.entry(path.as_bytes()).is_none();
@@ -237,9 +263,9 @@ impl Repository {
                 continue;
             }
             staging.set(path.as_bytes(), new)?;
-            accepted.insert(path, new);
+            sorted.accepted.insert(path, new);
         }
-        Ok((accepted, staged_by_user))
+        Ok(sorted)
     }
 
     fn write_commit(

@@ -1,6 +1,7 @@
 //! Real repositories in temporary directories, driven by the real `git` program.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -83,7 +84,7 @@ impl Fixture {
 
     /// The revision of what lies below `.claude` now, and its contents.
     pub(crate) fn snapshot(&self) -> (Revision, BTreeMap<String, Arc<[u8]>>) {
-        let mut contents = BTreeMap::new();
+        let mut contents: BTreeMap<String, Arc<[u8]>> = BTreeMap::new();
         let claude = self.root.join(".claude");
         for entry in walkdir::WalkDir::new(claude).into_iter().filter_map(Result::ok) {
             if entry.file_type().is_file() {
@@ -91,7 +92,11 @@ impl Fixture {
                 contents.insert(path, std::fs::read(entry.path()).unwrap().into());
             }
         }
-        (revision_of(&contents), contents)
+        let files = contents.iter().map(|(path, bytes)| {
+            let executable = self.root.join(path).metadata().unwrap().permissions().mode() & 0o100 != 0;
+            (path.clone(), FileRef { digest: Digest::of(bytes), executable })
+        });
+        (Revision::of(files.collect()), contents)
     }
 
     /// Writes the served tree of what lies there now and commits it.
@@ -133,10 +138,12 @@ pub(crate) fn write(root: &Path, path: &str, content: &str) {
 pub(crate) fn git(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(directory)
+        // No collection in the background: it would be a git process near the repository.
+        .args(["-c", "maintenance.auto=false", "-c", "gc.auto=0"])
         .args(arguments)
         .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1"), ("LC_ALL", "C")])
         .output()
         .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "git {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }

@@ -5,6 +5,7 @@
 //! it and died. Everything else is respected: whoever holds it will let go, and the commit waits.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,8 @@ use crate::error::{Code, Context, Result};
 const SECTION_SECONDS_MAX: u64 = 60;
 /// Processes that are looked at.
 const PROCESSES_MAX: usize = 100_000;
+/// Times that a process which cannot be looked into is looked at again.
+const LOOKS: usize = 20;
 
 /// The lock between skillhook processes that work on one work tree; let go when dropped.
 pub(super) struct ProcessLock {
@@ -141,7 +144,17 @@ fn is_git(process: &Path) -> bool {
 
 /// Somebody else's process cannot be looked into, so it counts.
 fn works_in(process: &Path, place: &Place) -> bool {
-    let Ok(directory) = std::fs::read_link(process.join("cwd")) else { return true };
+    // One that is just starting cannot be looked into for a moment either.
+    let mut looks = (0..LOOKS).map(|_| {
+        std::thread::yield_now();
+        std::fs::read_link(process.join("cwd"))
+    });
+    let denied = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+    let directory = match looks.find(|look| !look.as_ref().is_err_and(denied)) {
+        Some(Ok(directory)) => directory,
+        Some(Err(_)) => return false,
+        None => return true,
+    };
     if directory.starts_with(&place.work_tree) || directory.starts_with(&place.common_directory) {
         return true;
     }

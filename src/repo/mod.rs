@@ -22,6 +22,7 @@ mod objects;
 mod open;
 mod program;
 mod pull;
+mod records;
 mod remote;
 mod repair;
 mod served;
@@ -121,9 +122,10 @@ struct Shared {
     notes: Mutex<VecDeque<String>>,
 }
 
-/// What only one thread at a time may use.
+/// What only one thread at a time may use. It holds no handle on the repository: one that lives long believes in
+/// objects that git has collected meanwhile.
+#[derive(Default)]
 struct Writer {
-    repo: git2::Repository,
     /// The newest served tree: the next one is made from it.
     base: Option<ServedBase>,
     /// Blobs by the SHA-256 of their content.
@@ -148,7 +150,7 @@ impl Repository {
             place,
             options,
             branch,
-            writer: Mutex::new(Writer { repo, base: None, blobs: HashMap::new() }),
+            writer: Mutex::new(Writer::default()),
             network: Mutex::new(()),
             running: Mutex::new(BTreeSet::new()),
             last_push: Mutex::new(None),
@@ -183,7 +185,8 @@ impl Repository {
         self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reader(&self) -> Result<git2::Repository> {
+    /// A fresh handle.
+    fn handle(&self) -> Result<git2::Repository> {
         self.shared.place.handle()
     }
 

@@ -60,6 +60,11 @@ impl<'repo> Store<'repo> {
     pub(super) fn put(&mut self, kind: ObjectType, bytes: Vec<u8>) -> Result<Oid> {
         let id = Oid::hash_object(kind, &bytes).context(Code::GitFailed, "an object cannot be hashed")?;
         if self.is_whole(id)? {
+            // Writing an object that exists makes it young, so that no collection under way takes it. (The
+            // empty tree is always readable and yet may have to be written.)
+            if !self.gathered.contains_key(&id) {
+                self.odb.write(kind, &bytes).context(Code::GitFailed, "a git object cannot be written")?;
+            }
             return Ok(id);
         }
         self.gathered_bytes += bytes.len();

@@ -161,7 +161,7 @@ impl Repository {
         ];
         command.envs(environment);
         let chosen = options.environment.iter().any(|(name, _)| name == "GIT_SSH" || name == "GIT_SSH_COMMAND");
-        let configured = self.reader().and_then(|repo| {
+        let configured = self.handle().and_then(|repo| {
             repo.config()
                 .and_then(|config| config.get_string("core.sshCommand"))
                 .map_err(|error| Error::new(Code::GitFailed, "no `core.sshCommand`").detail(error))

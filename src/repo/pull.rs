@@ -15,11 +15,12 @@ use rustix::fs::{FileType, Stat};
 use super::beneath::Directory;
 use super::incoming::Incoming;
 use super::objects::Store;
+use super::records::Record;
 use super::repair::Head;
 use super::staging::Staging;
 use super::tree::{self, Difference, Leaf};
 use super::{HeldReason, Repository, commit_id};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Code, Context, Result};
 use crate::model::revision::{self, CommitId};
 
 /// Files on disk larger than this are not compared; they count as changed.
@@ -55,12 +56,6 @@ pub struct Skipped {
     pub reason: &'static str,
 }
 
-/// The intent record: a pull that has begun to change files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Intent {
-    to: Oid,
-}
-
 /// What has to be done to the files, decided before anything is touched.
 #[derive(Default)]
 struct Work {
@@ -76,8 +71,8 @@ impl Repository {
     /// Moves our branch and files forward to what was fetched. Does not use the network.
     pub fn pull_ff(&self) -> Result<PullOutcome> {
         let held = |reason| Ok(PullOutcome::Held { reason, paths: Vec::new() });
-        let writer = self.writer();
-        let repo = &writer.repo;
+        let _writer = self.writer();
+        let repo = &self.handle()?;
         let Some(_process) = self.lock_process()? else { return held(HeldReason::Busy) };
         let branch = match self.branch_at_rest(repo)? {
             Ok(branch) => branch,
@@ -98,7 +93,7 @@ impl Repository {
         }
         let failed = "the fetched commit cannot be read";
         let tree = repo.find_commit(theirs).context(Code::GitFailed, failed)?.tree_id();
-        self.apply(repo, &branch, head, Head { commit: theirs, tree }, staging, resumed.is_some())
+        self.apply(repo, &branch, head, Head { commit: theirs, tree, moved_back: false }, staging, resumed.is_some())
     }
 
     fn apply(
@@ -126,7 +121,7 @@ impl Repository {
             }
         }
         let incoming = Incoming::prepare(&self.shared.place, &store, &work.writes)?;
-        self.write_intent(Intent { to: theirs.commit })?;
+        self.write_record(Record::Pull, theirs.commit)?;
         incoming.apply(&files, &work.deletions)?;
         for each in &differences {
             staging.set(&each.path, each.new)?;
@@ -134,7 +129,7 @@ impl Repository {
         if let Some(reason) = self.advance(repo, branch, head, theirs.commit, staging)? {
             return Ok(PullOutcome::Held { reason, paths: Vec::new() });
         }
-        self.remove_intent()?;
+        self.remove_record(Record::Pull)?;
         let changed: BTreeSet<String> =
             work.deletions.into_iter().chain(work.writes.into_iter().map(|(p, _)| p)).collect();
         let below = |path: String| path.strip_prefix(&self.shared.place.prefix).map(str::to_owned);
@@ -152,51 +147,17 @@ impl Repository {
 
     /// The commit that an interrupted pull was going to, if it still leads forward from here.
     fn unfinished(&self, repo: &git2::Repository, head: Option<Head>) -> Result<Option<Oid>> {
-        let Some(intent) = self.pull_in_progress()? else { return Ok(None) };
+        let Some(to) = self.read_record(Record::Pull)? else { return Ok(None) };
         let from = head.map(|head| head.commit);
-        let forward = from.is_none_or(|from| repo.graph_descendant_of(intent.to, from).unwrap_or(false));
-        if forward && repo.find_commit(intent.to).is_ok() {
-            return Ok(Some(intent.to));
+        let forward = from.is_none_or(|from| repo.graph_descendant_of(to, from).unwrap_or(false));
+        if forward && repo.find_commit(to).is_ok() {
+            return Ok(Some(to));
         }
-        if from != Some(intent.to) {
-            self.note(format!("gave up an interrupted pull to `{}`: the branch went elsewhere", intent.to));
+        if from != Some(to) {
+            self.note(format!("gave up an interrupted pull to `{}`: the branch went elsewhere", to));
         }
-        self.remove_intent()?;
+        self.remove_record(Record::Pull)?;
         Ok(None)
-    }
-
-    /// The intent record, if a pull was interrupted.
-    pub(super) fn pull_in_progress(&self) -> Result<Option<Intent>> {
-        match std::fs::read_to_string(self.intent_path()) {
-            // A torn record was never acted upon: it is on disk before the first file changes.
-            Ok(text) => Ok(Oid::from_str(text.trim()).ok().filter(|to| !to.is_zero()).map(|to| Intent { to })),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::new(Code::GitFailed, "the record of a pull cannot be read").detail(error)),
-        }
-    }
-
-    fn write_intent(&self, intent: Intent) -> Result<()> {
-        let write = || {
-            let own = Directory::open(&self.shared.place.own_directory())?;
-            own.remove_all("pull.new")?;
-            own.create_file("pull.new", format!("{}\n", intent.to).as_bytes(), 0o644)?.sync_all()?;
-            own.rename("pull.new", &own, "pull")?;
-            own.sync()
-        };
-        write().context(Code::GitFailed, "the record of a pull cannot be written")
-    }
-
-    fn remove_intent(&self) -> Result<()> {
-        match std::fs::remove_file(self.intent_path()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).context(Code::GitFailed, "the record of a pull cannot be removed")
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    fn intent_path(&self) -> std::path::PathBuf {
-        self.shared.place.own_directory().join("pull")
     }
 }
 
@@ -244,7 +205,7 @@ impl Check<'_> {
             self.work.skipped.push(Skipped { path: shown, reason });
             return Ok(());
         }
-        if self.staging.is_staged_differently(&each.path, each.old, each.new) {
+        if self.staging.is_staged_differently(&each.path, &[each.old, each.new]) {
             self.work.staged.push(shown);
         } else if !self.is_clean(&shown, each, leaving)? {
             self.work.in_the_way.push(shown);

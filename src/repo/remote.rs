@@ -85,7 +85,7 @@ impl Repository {
     }
 
     fn try_push(&self, deadline: Duration) -> Result<PushOutcome> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         let Some(target) = self.target(&repo)? else { return Ok(PushOutcome::NoRemote) };
         let Ok(commit) = repo.refname_to_id(&target.local()) else { return Ok(PushOutcome::NoRemote) };
         let _one = match self.shared.network.try_lock() {
@@ -111,7 +111,7 @@ impl Repository {
 
     /// Brings the remote-tracking branch up to date. Changes no file and no branch of ours.
     pub fn fetch(&self, deadline: Duration) -> Result<FetchOutcome> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         let Some(target) = self.target(&repo)? else { return Ok(FetchOutcome::NoRemote) };
         let before = repo.refname_to_id(&target.tracking()).ok();
         let _one = match self.shared.network.try_lock() {

@@ -7,12 +7,13 @@
 
 use std::path::Path;
 
-use git2::{ErrorCode, ObjectType, Oid};
+use git2::{ErrorCode, Oid};
 
 use super::objects::Store;
 use super::tree;
 use super::{Repository, commit_id};
 use crate::error::{Code, Context, Error, Result};
+use crate::model::revision::COMMITTED;
 
 /// Entries of a reflog that are looked at.
 const CANDIDATES_MAX: usize = 1_000;
@@ -22,11 +23,22 @@ const CANDIDATES_MAX: usize = 1_000;
 pub(super) struct Head {
     pub(super) commit: Oid,
     pub(super) tree: Oid,
+    /// The branch was at a torn commit until just now: what the index holds of it was not staged by a person.
+    pub(super) moved_back: bool,
 }
 
 impl Repository {
-    /// The head of a branch; `None` before its first commit.
+    /// The head of a branch; `None` before its first commit. Looks at the trees that every commit touches.
     pub(super) fn read_head(&self, repo: &git2::Repository, branch: &str) -> Result<Option<Head>> {
+        self.read_head_by(repo, branch, &readable)
+    }
+
+    /// The same after an object could not be read: looks at every tree of ours.
+    pub(super) fn read_head_thoroughly(&self, repo: &git2::Repository, branch: &str) -> Result<Option<Head>> {
+        self.read_head_by(repo, branch, &wholly_readable)
+    }
+
+    fn read_head_by(&self, repo: &git2::Repository, branch: &str, readable: Readable<'_>) -> Result<Option<Head>> {
         let name = format!("refs/heads/{branch}");
         let broken = match repo.refname_to_id(&name) {
             Ok(id) => match readable(repo, id) {
@@ -42,7 +54,7 @@ impl Repository {
     fn move_back(&self, repo: &git2::Repository, name: &str, broken: Option<Oid>) -> Result<Head> {
         let failed = format!("`{name}` is damaged");
         let removed = remove_empty_objects(repo).context(Code::GitFailed, failed.clone())?;
-        let again = broken.and_then(|id| readable(repo, id));
+        let again = broken.and_then(|id| wholly_readable(repo, id));
         let Some(head) = again.or_else(|| self.newest_whole(repo, name)) else {
             return Err(Error::new(Code::GitFailed, format!("{failed} and no earlier commit can be read"))
                 .hint("run `git fsck`, and fetch or clone the repository again"));
@@ -61,7 +73,7 @@ impl Repository {
             "`{name}` was damaged ({removed} empty objects): it is at `{}` again",
             commit_id(head.commit)?.short()
         ));
-        Ok(head)
+        Ok(Head { moved_back: again.is_none(), ..head })
     }
 
     fn newest_whole(&self, repo: &git2::Repository, name: &str) -> Option<Head> {
@@ -71,19 +83,32 @@ impl Repository {
         });
         let tracking = self.target(repo).ok().flatten().map(|target| target.tracking());
         let tracked = tracking.and_then(|name| repo.refname_to_id(&name).ok());
-        logged.chain(tracked).find_map(|id| readable(repo, id))
+        logged.chain(tracked).find_map(|id| wholly_readable(repo, id))
     }
 }
 
-/// A commit counts as readable with its tree and the trees of `.claude`.
+type Readable<'a> = &'a dyn Fn(&git2::Repository, Oid) -> Option<Head>;
+
+/// The commit, its tree, and the trees down to the managed directories.
 fn readable(repo: &git2::Repository, commit: Oid) -> Option<Head> {
-    let head = Head { commit, tree: repo.find_commit(commit).ok()?.tree_id() };
+    let head = Head { commit, tree: repo.find_commit(commit).ok()?.tree_id(), moved_back: false };
     let store = Store::new(repo).ok()?;
-    let claude = tree::entries(&store, head.tree).ok()?.get(b".claude".as_slice()).copied();
+    for directory in COMMITTED {
+        if let Some(leaf) = tree::find(&store, head.tree, directory).ok()?.filter(|leaf| leaf.is_directory()) {
+            tree::entries(&store, leaf.id).ok()?;
+        }
+    }
+    Some(head)
+}
+
+/// The same with every tree below `.claude`.
+fn wholly_readable(repo: &git2::Repository, commit: Oid) -> Option<Head> {
+    let head = readable(repo, commit)?;
+    let store = Store::new(repo).ok()?;
+    let claude = tree::find(&store, head.tree, ".claude").ok()?;
     if let Some(claude) = claude.filter(|leaf| leaf.is_directory()) {
         tree::flatten(&store, claude.id).ok()?;
     }
-    store.read(commit, ObjectType::Commit).ok()?;
     Some(head)
 }
 
@@ -108,10 +133,10 @@ fn remove_empty_file(path: &Path) -> std::io::Result<bool> {
     Ok(empty)
 }
 
-/// A reflog that names a lost commit would make every `git fsck` complain.
+/// A reflog that names a lost commit would make every `git fsck` complain and every `git gc` fail.
 fn forget_unreadable(repo: &git2::Repository, name: &str) {
     let Ok(mut log) = repo.reflog(name) else { return };
-    let lost = |id: Oid| !id.is_zero() && repo.find_commit(id).is_err();
+    let lost = |id: Oid| !id.is_zero() && wholly_readable(repo, id).is_none();
     for place in (0..log.len().min(CANDIDATES_MAX)).rev() {
         if log.get(place).is_some_and(|entry| lost(entry.id_new())) {
             // The reflog is a convenience; the branch is right whether or not this works.

@@ -39,7 +39,8 @@ impl Repository {
     /// taken from earlier served trees or HEAD, verified by its digest; SH0507 if it is nowhere.
     pub fn write_served(&self, revision: &Revision, bytes: Content<'_>) -> Result<()> {
         let mut writer = self.writer();
-        let Writer { repo, base, blobs } = &mut *writer;
+        let Writer { base, blobs } = &mut *writer;
+        let repo = &self.handle()?;
         let mut store = Store::new(repo)?;
         if let Some(tree) = served_tree(repo, &revision.digest)? {
             *base = Some(ServedBase { revision: revision.clone(), tree });
@@ -88,12 +89,12 @@ impl Repository {
 
     /// Whether the tree of a revision is written.
     pub fn has_served(&self, digest: &Digest) -> Result<bool> {
-        Ok(served_tree(&self.reader()?, digest)?.is_some())
+        Ok(served_tree(&self.handle()?, digest)?.is_some())
     }
 
     /// The revisions whose trees are written, newest first.
     pub fn served(&self) -> Result<Vec<Digest>> {
-        Ok(list(&self.reader()?)?.into_iter().map(|each| each.digest).collect())
+        Ok(list(&self.handle()?)?.into_iter().map(|each| each.digest).collect())
     }
 
     /// The files of a revision, verified against its digest. SH0507 while the tree is not written.
@@ -109,7 +110,7 @@ impl Repository {
     /// The same one by one, in the order of the paths, for trees that should not be in memory as a whole. The digest
     /// of the revision is verified at the end: rely on nothing that was visited if this answers an error.
     pub fn visit_served(&self, digest: &Digest, visit: &mut dyn FnMut(ServedFile) -> Result<()>) -> Result<()> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         let store = Store::new(&repo)?;
         let tree = served_tree(&repo, digest)?.ok_or_else(|| missing(digest))?;
         let files = match tree::flatten(&store, tree) {
@@ -136,24 +137,29 @@ impl Repository {
     fn forget_damaged(&self, digest: &Digest, why: &Error) -> Error {
         let mut writer = self.writer();
         writer.base = None;
-        let deleted = writer.repo.find_reference(&format!("{SERVED}{digest}")).and_then(|mut each| each.delete());
+        let deleted = self.handle().and_then(|repo| {
+            let reference = repo.find_reference(&format!("{SERVED}{digest}"));
+            reference.and_then(|mut each| each.delete()).context(Code::GitFailed, "the ref cannot be deleted")
+        });
         self.note(format!("the served tree of `{}` was damaged and is written anew", digest.short()));
         let error = missing(digest).detail(why.internal());
         if deleted.is_err() { error.hint("run `git fsck` in the repository") } else { error }
     }
 
     /// Deletes the refs of all served trees but these and the newest; git collects the objects later. Answers how
-    /// many were deleted.
+    /// many were deleted: none while another skillhook process works on the repository.
     pub fn prune_served(&self, keep: &[Digest]) -> Result<usize> {
         let writer = self.writer();
+        let Some(_process) = self.lock_process()? else { return Ok(0) };
+        let repo = self.handle()?;
         let base = writer.base.as_ref().map(|base| base.revision.digest);
         let mut deleted = 0;
-        for (place, each) in list(&writer.repo)?.into_iter().enumerate() {
+        for (place, each) in list(&repo)?.into_iter().enumerate() {
             let newest = base.map_or(place == 0, |base| base == each.digest);
             if newest || keep.contains(&each.digest) {
                 continue;
             }
-            let delete = || match writer.repo.find_reference(&format!("{SERVED}{}", each.digest)) {
+            let delete = || match repo.find_reference(&format!("{SERVED}{}", each.digest)) {
                 Ok(mut reference) => reference.delete(),
                 Err(error) if error.code() == ErrorCode::NotFound => Ok(()),
                 Err(error) => Err(error),

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexTime, Oid};
 
-use super::beneath::fresh_name;
 use super::open::{self, Place};
 use super::tree::Leaf;
 use crate::error::{Code, Context, Error, Result};
@@ -48,7 +47,7 @@ impl Staging {
         let failed = "the index cannot be locked";
         let mut staging = Self {
             index: Index::new().context(Code::GitFailed, failed)?,
-            copy: place.own_directory().join(fresh_name("index-")),
+            copy: place.own_directory().join("index"),
             lock: place.git_directory.join("index.lock"),
             target: place.git_directory.join("index"),
             locked: false,
@@ -65,6 +64,8 @@ impl Staging {
 
     fn load(&mut self, repo: &git2::Repository, head_tree: Option<Oid>) -> Result<()> {
         open::check_index(&self.target)?;
+        // Whoever died in here left the lock of the copy; the lock of the index is ours, so nobody else is in here.
+        let _ = std::fs::remove_file(self.copy.with_extension("lock"));
         let present = match std::fs::copy(&self.target, &self.copy) {
             Ok(bytes) => bytes > 0,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
@@ -89,11 +90,11 @@ impl Staging {
         self.index.has_conflicts()
     }
 
-    /// Whether a person has staged at `path` something that is neither what HEAD has nor what we want.
-    pub(super) fn is_staged_differently(&self, path: &[u8], head: Option<Leaf>, wanted: Option<Leaf>) -> bool {
+    /// Whether a person has staged at `path` something that is none of `known`: what HEAD has, what we want.
+    pub(super) fn is_staged_differently(&self, path: &[u8], known: &[Option<Leaf>]) -> bool {
         let entry = self.entry(path).filter(|entry| entry.flags_extended & INTENT_TO_ADD == 0);
         let staged = entry.map(|entry| Leaf { id: entry.id, mode: entry.mode });
-        staged != head && staged != wanted
+        !known.contains(&staged)
     }
 
     pub(super) fn entry(&self, path: &[u8]) -> Option<IndexEntry> {

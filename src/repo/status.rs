@@ -48,7 +48,7 @@ pub struct LastPush {
 impl Repository {
     /// The commit that is checked out; `None` before the first.
     pub fn head(&self) -> Result<Option<CommitId>> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         match repo.head() {
             Ok(head) => head.target().map(commit_id).transpose(),
             Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => Ok(None),
@@ -58,11 +58,11 @@ impl Repository {
 
     /// The branch that is checked out; `None` if HEAD is detached.
     pub fn branch(&self) -> Result<Option<String>> {
-        checked_out(&self.reader()?)
+        checked_out(&self.handle()?)
     }
 
     pub fn status(&self) -> Result<Status> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         let notes = self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         let last_push = self.shared.last_push.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (head, branch) = (self.head()?, checked_out(&repo)?);

@@ -42,10 +42,10 @@ impl Repository {
     /// Up to `limit` different contents of a root-relative path, newest first, from the served trees and from the
     /// history of HEAD along first parents.
     pub fn newest_versions(&self, path: &str, limit: usize) -> Result<Vec<Version>> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         let store = Store::new(&repo)?;
         let mut candidates = served_versions(&repo, &store, path)?;
-        candidates.extend(self.history_of(&repo, &store, path, limit)?);
+        candidates.extend(self.committed_versions(&repo, &store, path, limit)?);
         candidates.sort_by_key(|each| std::cmp::Reverse(each.seconds));
         let mut seen = std::collections::BTreeSet::new();
         let mut versions = Vec::new();
@@ -66,7 +66,7 @@ impl Repository {
         Ok(versions)
     }
 
-    fn history_of(
+    fn committed_versions(
         &self,
         repo: &git2::Repository,
         store: &Store<'_>,

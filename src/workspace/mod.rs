@@ -150,6 +150,14 @@ impl Workspaces {
     pub fn directory(&self) -> &Path {
         &self.shared.directory
     }
+
+    /// Files above the workspaces that agent programs read although they are in no workspace: they look for memory
+    /// files in every directory up to the top. The workspaces should lie where this finds nothing.
+    pub fn steering_above(&self) -> Vec<PathBuf> {
+        let names = ["CLAUDE.md", "CLAUDE.local.md", ".claude", ".mcp.json"];
+        let above = self.shared.directory.ancestors().flat_map(|directory| names.map(|name| directory.join(name)));
+        above.filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
 }
 
 /// A private directory of this name; whatever else has the name (a link that a run planted) is removed.

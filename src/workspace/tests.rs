@@ -228,3 +228,11 @@ fn sweeping_goes_by_age_then_by_size_and_spares_what_is_in_use() {
     assert_eq!((swept.removed, here(&paths)), (1, vec![true, false, false]));
     assert!(swept.kept_bytes >= 100_000);
 }
+
+#[test]
+fn steering_files_above_the_workspaces_are_found() {
+    let house = House::new();
+    let inside = Workspaces::new(house.repo.clone(), house.fixture.root.join(".skillhook/runs"), Limits::default());
+    assert_eq!(inside.steering_above(), [house.fixture.root.join(".claude")]);
+    assert!(!house.workspaces().steering_above().iter().any(|path| path.starts_with(&house.fixture.root)));
+}

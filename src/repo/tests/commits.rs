@@ -51,7 +51,7 @@ fn exactly_the_managed_paths_that_differ_are_committed() {
     let shown = fixture.git(&["show", "--format=%an|%cn|%s|%(trailers:key=Skillhook-Origin,valueonly)", "--name-only"]);
     assert!(shown.starts_with("Ann|Person|update skill a|api"), "{shown}");
     let status = fixture.git(&["status", "--porcelain"]);
-    assert_eq!(status, "M README.md\n?? .claude/settings.json");
+    assert_eq!(status, " M README.md\n?? .claude/settings.json");
     assert!(paths.iter().all(|path| is_committed(path)));
     fixture.fsck();
 }

@@ -2,6 +2,7 @@
 
 mod commits;
 mod forms;
+mod kills;
 mod left_behind;
 mod pulls;
 mod served_trees;
