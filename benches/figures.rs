@@ -1,0 +1,201 @@
+//! The first figures, each a ratio or a curve within one run: durable acks beside the same server without a store, and
+//! the time from a saved file to a live route at several sizes. `cargo bench`; absolute numbers are this machine's.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a program for people: it prints its figures, and ends where it cannot go on"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use skillhook::app::{self, Service};
+use skillhook::config::{Config, Settings, environment};
+use skillhook::repo::Repository;
+
+const SECRET: &str = "bench-secret";
+/// How long one measurement of acks takes.
+const MEASURE: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 3;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        acks().await;
+        for skills in [10, 1_000, 10_000] {
+            save_to_live(skills).await;
+        }
+    });
+}
+
+struct Bench {
+    _directory: tempfile::TempDir,
+    root: std::path::PathBuf,
+    service: Service,
+}
+
+impl Bench {
+    async fn start(skills: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        std::fs::create_dir_all(root.join(".claude/skills")).unwrap();
+        for n in 0..skills {
+            write_skill(&root, &format!("hook-{n}"), 0);
+        }
+        Repository::init(&root).unwrap();
+        let mut settings = Settings::default();
+        settings.server.listen = "127.0.0.1:0".into();
+        settings.server.admin_listen = "127.0.0.1:0".into();
+        settings.queue.running_max = 0;
+        settings.git.push = false;
+        let mut surroundings = environment();
+        surroundings.insert("GITHUB_WEBHOOK_SECRET".into(), SECRET.into());
+        let config = Config::checked(root.clone(), root.join(".skillhook"), settings, surroundings).unwrap();
+        let service = Box::pin(app::start(config)).await.unwrap();
+        service.published.clone().wait_for(Option::is_some).await.unwrap();
+        let mut progress = service.progress.clone();
+        progress.wait_for(|progress| progress.committed.commit.is_some()).await.unwrap();
+        Self { _directory: directory, root, service }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.service.receiver)
+    }
+
+    async fn stop(self) {
+        self.service.stop();
+        self.service.ended().await.unwrap();
+    }
+}
+
+fn write_skill(root: &Path, name: &str, version: usize) {
+    let directory = root.join(".claude/skills").join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    let text = format!(
+        "---\nname: {name}\ndescription: A webhook for measuring.\nwebhook_config:\n  provider: github\n  id: {name}\n  \
+         secret_env_var: GITHUB_WEBHOOK_SECRET\n  command_prefix: \"@agent\"\n  default_command: look\n  commands:\n    \
+         - name: look\n      description: Looks.\n      prompt_template: \"{version} Look at {{{{ issue.title }}}}: {{{{ text }}}}\"\n---\n# {name}\n"
+    );
+    std::fs::write(directory.join("SKILL.md"), text).unwrap();
+}
+
+fn payload(n: usize) -> Value {
+    let user = json!({"login": "mona", "id": 2, "type": "User"});
+    json!({
+        "action": "created",
+        "issue": {"number": n, "title": "It is slow", "body": "x".repeat(9_000), "user": user},
+        "comment": {"id": n, "body": "@agent look at this", "user": user, "author_association": "MEMBER"},
+        "repository": {"id": 1, "full_name": "octo/repo"},
+        "sender": user,
+    })
+}
+
+fn signature(body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// A path that is no webhook: the server alone.
+    Nothing,
+    /// A wrong signature: everything up to verification.
+    Refused,
+    /// The whole way, synced.
+    Durable,
+}
+
+async fn acks() {
+    let bench = Bench::start(10).await;
+    println!("durable acks of a 10 KB payload beside the same server without a store, medians of {ROUNDS} interleaved rounds");
+    for connections in [1, 32, 128] {
+        let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for (at, kind) in [Kind::Nothing, Kind::Refused, Kind::Durable].into_iter().enumerate() {
+                rates[at].push(rate(&bench, connections, kind).await);
+            }
+        }
+        let [nothing, refused, durable] = rates.map(|mut rates| {
+            rates.sort_by(f64::total_cmp);
+            rates[ROUNDS / 2]
+        });
+        println!(
+            "{connections:4} connections: 404 {nothing:7.0}/s  401 {refused:7.0}/s  202 durable {durable:7.0}/s  durable/401 {:.2}",
+            durable / refused
+        );
+    }
+    bench.stop().await;
+}
+
+async fn rate(bench: &Bench, connections: usize, kind: Kind) -> f64 {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let done = Arc::new(AtomicUsize::new(0));
+    let until = Instant::now() + MEASURE;
+    let path = if kind == Kind::Nothing { "/webhooks/github/none" } else { "/webhooks/github/hook-1" };
+    let clients: Vec<_> = (0..connections)
+        .map(|_| {
+            let (url, done) = (bench.url(path), Arc::clone(&done));
+            tokio::spawn(async move {
+                let client = reqwest::Client::builder().pool_max_idle_per_host(1).build().unwrap();
+                while Instant::now() < until {
+                    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+                    let body = payload(n).to_string();
+                    let signature = if kind == Kind::Refused { signature("other") } else { signature(&body) };
+                    let request = client.post(&url).header("content-type", "application/json");
+                    let request = request.header("x-github-event", "issue_comment").header("x-github-delivery", n);
+                    let answer = request.header("x-hub-signature-256", signature).body(body).send().await.unwrap();
+                    let expected = match kind {
+                        Kind::Nothing => 404,
+                        Kind::Refused => 401,
+                        Kind::Durable => 202,
+                    };
+                    assert_eq!(answer.status(), expected);
+                    answer.bytes().await.unwrap();
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    done.load(Ordering::Relaxed) as f64 / MEASURE.as_secs_f64()
+}
+
+/// Saves a file anew and asks until its route is the new generation's.
+async fn save_to_live(skills: usize) {
+    let began = Instant::now();
+    let bench = Bench::start(skills).await;
+    let started = began.elapsed();
+    let mut times = Vec::new();
+    for version in 1..=15 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let name = format!("new-{version}");
+        let before = bench.service.published.borrow().as_ref().map_or(0, |published| published.state.version);
+        let saved = Instant::now();
+        write_skill(&bench.root, &name, version);
+        let mut published = bench.service.published.clone();
+        let live = published.wait_for(|newest| {
+            newest.as_ref().is_some_and(|newest| {
+                newest.state.version > before && newest.state.observed.webhooks.keys().any(|id| id.as_str() == name)
+            })
+        });
+        live.await.unwrap();
+        times.push(saved.elapsed().as_secs_f64() * 1000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    println!(
+        "{skills:6} skills: saved to live p50 {:.1} ms, worst of 15 {:.1} ms; first start to committed {:.1} s",
+        times[7],
+        times[14],
+        started.as_secs_f64()
+    );
+    bench.stop().await;
+}
