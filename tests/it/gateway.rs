@@ -122,7 +122,7 @@ pub struct Gateway {
     pub clock: Clock,
     /// Passes that were asked for.
     pub passes: Option<Receiver<PassRequest>>,
-    pub directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     drain: CancellationToken,
     running: Option<std::thread::JoinHandle<()>>,
 }
@@ -146,7 +146,7 @@ impl Gateway {
         });
         let (receiver, admin) = known.recv_timeout(PATIENCE).unwrap();
         let (passes, running) = (Some(passes), Some(running));
-        Self { receiver, admin, routes, clock, passes, directory, drain, running }
+        Self { receiver, admin, routes, clock, passes, _directory: directory, drain, running }
     }
 
     /// What the admin API answers.

@@ -1,19 +1,16 @@
-//! The server under test: a receiver and an admin listener with one GitHub webhook, on addresses of their own.
+//! The server under test: the real binary with its built-in github webhook, a fake agent and shortened deadlines.
 //!
 //! [`start_server`] is all that the cases know of it.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
-use sha2::Sha256;
-use skillhook::http::serve::Limits;
-use skillhook::model::secret::SecretSet;
 
 use super::{PATIENCE, Request};
-use crate::gateway::{Gateway, Setup, Webhook};
+use crate::service::{Service, sign};
 use crate::wire::exchange;
 
 pub const SECRET: &str = "It is a secret to everybody 8f2c";
@@ -22,8 +19,9 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub struct Server {
     pub receiver: SocketAddr,
     pub admin: SocketAddr,
-    process: u32,
-    gateway: Gateway,
+    service: RefCell<Service>,
+    /// The stand-in for GitHub lives on it.
+    _runtime: tokio::runtime::Runtime,
 }
 
 pub struct Resources {
@@ -32,44 +30,61 @@ pub struct Resources {
 }
 
 pub fn start_server() -> Server {
-    let webhook = Webhook::of("github", SecretSet::new().with("webhook_secret", SECRET));
-    let mut setup = Setup::with([webhook.with("/default_command", json!("analyze"))]);
-    // Short enough that slow senders are cut within a test.
-    setup.limits = Limits {
-        body_bytes_max: BODY_BYTES_MAX as u64,
-        head_deadline: Duration::from_secs(1),
-        body_deadline: Duration::from_secs(1),
-        idle_deadline: Duration::from_secs(2),
-        ..setup.limits
-    };
-    let gateway = Gateway::start(setup);
-    Server { receiver: gateway.receiver, admin: gateway.admin, process: std::process::id(), gateway }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let service = runtime.block_on(async {
+        let mut service = Service::prepared(json!({})).await;
+        service.set_env("GITHUB_WEBHOOK_SECRET", SECRET);
+        // Short enough that slow senders are cut within a test.
+        service.add_settings(&format!(
+            "[limits]\nheader_seconds = 1\nbody_seconds = 1\nidle_seconds = 2\nbody_bytes_max = {BODY_BYTES_MAX}\n"
+        ));
+        service.start();
+        service.wait_ready().await;
+        service
+    });
+    let address = |url: String| url.trim_start_matches("http://").parse().unwrap();
+    let (receiver, admin) = (address(service.url("")), address(service.admin_url("")));
+    Server { receiver, admin, service: RefCell::new(service), _runtime: runtime }
 }
 
 impl Server {
     /// How many tasks there are, in any state.
     pub fn runs(&self) -> usize {
-        self.gateway.tasks().len()
+        let page = exchange(self.admin, &Request::get("/api/tasks?limit=10000").bytes(), PATIENCE).expect_answer();
+        page.json()["items"].as_array().map(Vec::len).unwrap()
     }
 
+    /// The same process answers, and says that it is well.
     pub fn is_live(&self) -> bool {
-        let outcome = exchange(self.receiver, &Request::get("/livez").bytes(), PATIENCE);
-        outcome.answer().is_some_and(|answer| answer.status == 200)
+        let well = |address, path| {
+            let outcome = exchange(address, &Request::get(path).bytes(), PATIENCE);
+            outcome.answer().is_some_and(|answer| answer.status == 200)
+        };
+        self.service.borrow_mut().is_running() && well(self.receiver, "/livez") && well(self.admin, "/healthz")
     }
 
     /// What an answer shows that it must not.
     pub fn leak(&self, answer: &str) -> Option<String> {
-        let places = [self.gateway.directory.path().to_str().unwrap(), env!("CARGO_MANIFEST_DIR"), "/root", "/home/"];
-        let words = [SECRET, "panicked", "RUST_BACKTRACE", ".rs:", "src/", "redb", "root:x:"];
+        let service = self.service.borrow();
+        let places = [service.dir.path().to_str().unwrap(), env!("CARGO_MANIFEST_DIR"), "/root", "/home/"];
+        let words = [SECRET, "ghp_test_token", "panicked", "RUST_BACKTRACE", ".rs:", "src/", "redb", "root:x:"];
         places.into_iter().chain(words).find(|leak| answer.contains(leak)).map(str::to_owned)
     }
 
     pub fn resources(&self) -> Resources {
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.process)).unwrap().count();
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap();
+        let process = self.service.borrow().pid();
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let resident_kib = resident.trim().trim_end_matches(" kB").parse().unwrap();
         Resources { descriptors, resident_kib }
+    }
+
+    /// No panic was caught either.
+    pub fn panics(&self) -> Option<String> {
+        let metrics = exchange(self.admin, &Request::get("/metrics").bytes(), PATIENCE).expect_answer().text();
+        let line = metrics.lines().find(|line| line.starts_with("skillhook_panics_total ")).unwrap().to_owned();
+        (line != "skillhook_panics_total 0").then_some(line)
     }
 
     #[track_caller]
@@ -83,9 +98,7 @@ impl Server {
 }
 
 pub fn hmac_sha256(key: &[u8], body: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
-    mac.update(body);
-    mac.finalize().into_bytes().to_vec()
+    sign(std::str::from_utf8(key).unwrap(), body)
 }
 
 /// The value of GitHub's signature header.
