@@ -15,7 +15,7 @@ impl Repository {
     /// The plain files below the committed directories at a commit, branch, tag or expression such as `HEAD~2`, in
     /// the order of their paths. SH0901 when there is no such commit.
     pub fn files_at(&self, revision: &str) -> Result<Vec<ServedFile>> {
-        let repo = self.reader()?;
+        let repo = self.handle()?;
         let store = Store::new(&repo)?;
         let unknown = |error: git2::Error| {
             Error::new(Code::NotFound, format!("there is no commit `{}`", revision.escape_default())).detail(error)
