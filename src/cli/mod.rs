@@ -1,7 +1,7 @@
-//! The command line: parses it, runs one command, prints through [`output`], and ends with an exit code that scripts
-//! can rely on ([`exit`]).
+//! The command line: parses it, runs one command, prints through `output`, and ends with an exit code that scripts
+//! can rely on (`exit`).
 //!
-//! Commands that need live state are clients of the running server ([`client`]); commands about files work without
+//! Commands that need live state are clients of the running server (`client`); commands about files work without
 //! one. Nothing in here decides anything about webhooks: it asks the rooms that do.
 
 mod about;

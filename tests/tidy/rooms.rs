@@ -265,8 +265,8 @@ fn lines_with(text: &str, word: &str) -> Vec<usize> {
     let stands = |(at, _): &(usize, &str)| {
         let before = text[..*at].chars().next_back();
         let after = text[at + word.len()..].chars().next();
-        !(word.starts_with(part_of_name) && before.is_some_and(part_of_name))
-            && !(open_end && after.is_some_and(part_of_name))
+        let runs_on = |end_of_word: bool, next: Option<char>| end_of_word && next.is_some_and(part_of_name);
+        !runs_on(word.starts_with(part_of_name), before) && !runs_on(open_end, after)
     };
     text.match_indices(word).filter(stands).map(|(at, _)| text[..at].matches('\n').count() + 1).collect()
 }

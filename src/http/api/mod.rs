@@ -2,7 +2,7 @@
 //! commands that people give. One table, [`table::ROUTES`], is what is served and what is documented.
 //!
 //! It has no tokens yet, so it must not be reachable by anyone but this machine's user: [`Listener::loopback`] keeps
-//! it off other interfaces, and [`guard`] keeps web pages in that user's browser from speaking to it.
+//! it off other interfaces, and `guard` keeps web pages in that user's browser from speaking to it.
 //!
 //! [`Listener::loopback`]: super::listen::Listener::loopback
 

@@ -1,7 +1,7 @@
 //! Lenient prompt templates on Tera: what the payload lacks renders as empty and is listed.
 //!
-//! [`Template::compile`] parses the source itself ([`parser`]), refuses what prompts may not use, and writes it anew
-//! ([`emit`]) so that every look-up, filter, comparison and loop goes through functions of ours ([`run`]); Tera then
+//! [`Template::compile`] parses the source itself (`parser`), refuses what prompts may not use, and writes it anew
+//! (`emit`) so that every look-up, filter, comparison and loop goes through functions of ours (`run`); Tera then
 //! executes that. So leniency has no holes, work is metered by fuel instead of hoped to be small, and a template can
 //! reach nothing but the context that it is given: no environment, no files, no other template.
 //!
