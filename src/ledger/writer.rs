@@ -38,6 +38,21 @@ struct Broken {
     error: Error,
 }
 
+/// The end of the writer, whether it was asked for or is a fault.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.healthy.store(false, Ordering::Release);
+        self.0.lanes.close();
+        while let Taken::Jobs(jobs) = self.0.lanes.take(None) {
+            refuse(jobs, &unavailable("the writer has ended"));
+        }
+        self.0.store.release();
+        self.0.closed.send_replace(true);
+    }
+}
+
 /// A batch that did not come through.
 struct Lost {
     error: Error,
@@ -54,6 +69,8 @@ impl Writer {
     }
 
     pub fn run(mut self) {
+        // However this ends, nobody waits for ever.
+        let _end = End(Arc::clone(&self.shared));
         loop {
             let until = self.broken.as_ref().map(|broken| broken.next_try.saturating_duration_since(Instant::now()));
             match self.shared.lanes.take(until) {
@@ -62,8 +79,6 @@ impl Writer {
                 Taken::Closed => break,
             }
         }
-        self.shared.store.release();
-        self.shared.closed.send_replace(true);
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {

@@ -18,6 +18,7 @@ mod files;
 mod gateway;
 mod hostile;
 mod http_server;
+mod ledger;
 mod main_job;
 mod provider_corpus;
 mod real_agent;

@@ -24,21 +24,40 @@ struct Specimen {
     contents: Contents,
 }
 
+/// In memory where the system has such a place: nothing here is about syncing.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// redb panics on some damage, which is caught; a thousand backtraces of it help nobody.
+fn hush_redb() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if panic.location().is_none_or(|place| !place.file().contains("redb-")) {
+                hook(panic);
+            }
+        }));
+    });
+}
+
 async fn specimen() -> Specimen {
-    let directory = tempfile::tempdir().unwrap();
+    hush_redb();
+    let directory = directory();
     let path = directory.path().join("ledger.redb");
     let ledger = open(directory.path());
-    for n in 0..40 {
+    for n in 0..16 {
         let mut all = with_key(accept(vec![new_task(task_spec()), new_task(task_spec())]), &n.to_string(), 1_000);
         all.request.body = bytes::Bytes::from((0..2_000_u32).flat_map(|x| (x * n).to_be_bytes()).collect::<Vec<_>>());
         all.outbox.push(outbox_item(Some(all.delivery.id), 0, 1));
         ledger.accept(all).await.unwrap();
     }
-    for n in 0..30 {
+    for n in 0..12 {
         let task = leased(&ledger, 0).await.unwrap();
         let (id, attempt) = (task.spec.id, task.attempt);
         let line = LogLine { at: at(0), attempt, kind: "agent".to_owned(), text: format!("line of {id}") };
-        ledger.append_log(id, vec![line; 20]).await.unwrap();
+        ledger.append_log(id, vec![line; 5]).await.unwrap();
         let finish = match n % 3 {
             0 => succeeded(),
             1 => failed(Code::AgentRefused),
@@ -62,7 +81,7 @@ async fn contents(ledger: &Ledger) -> Contents {
     for delivery in ledger.deliveries(DeliveryFilter::default()).await.unwrap_or_default() {
         let id = delivery.id;
         if let Ok(Some(body)) = ledger.delivery_body(id).await {
-            put(format!("{id} body"), format!("{body:?}"));
+            put(format!("{id} body"), format!("{} {:?} {}", body.url, body.headers, Digest::of(&body.body)));
         }
         for item in ledger.outbox_of(None, Some(id)).await.unwrap_or_default() {
             put(item.id.to_string(), format!("{item:?}"));
@@ -91,7 +110,7 @@ struct Opened {
 }
 
 async fn opened(bytes: &[u8]) -> Opened {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("ledger.redb");
     fs::write(&path, bytes).unwrap();
     let ledger = Ledger::open(&path, options()).unwrap();
@@ -136,11 +155,7 @@ async fn flips(specimen: &Specimen, file: &[u8], name: &str) {
         }
     }
     assert!(salvaged > FLIPS / 20, "{name}: flips are found: {salvaged}");
-    println!(
-        "{name}: {salvaged} of {} flips found, {} % of the rows kept on average",
-        FLIPS / 2,
-        kept as u64 / salvaged
-    );
+    println!("{name}: {salvaged} of {} flips found, {} % of the rows kept on average", FLIPS, kept as u64 / salvaged);
 }
 
 #[tokio::test]
@@ -175,7 +190,7 @@ async fn empty_and_garbage_are_damage_and_missing_is_a_beginning() {
         assert!(check(&specimen, &bytes, name).await.salvage.is_some(), "{name}");
     }
     check(&specimen, &twice, "something behind it").await;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let ledger = open(directory.path());
     assert!(ledger.salvaged().is_none());
     assert_eq!(contents(&ledger).await, Contents::default());
@@ -184,7 +199,7 @@ async fn empty_and_garbage_are_damage_and_missing_is_a_beginning() {
 #[tokio::test]
 async fn refusing_leaves_the_file_where_and_as_it_is() {
     let specimen = specimen().await;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("ledger.redb");
     let cut = &specimen.closed[..specimen.closed.len() / 3];
     fs::write(&path, cut).unwrap();

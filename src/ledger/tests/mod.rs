@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod faults;
 mod model;
+mod retention;
 mod transitions;
 mod writing;
 

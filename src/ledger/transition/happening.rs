@@ -6,7 +6,7 @@ use crate::ledger::store::kept::{SpecRow, TaskRow};
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
 
 /// So many happenings are kept.
-pub const HAPPENINGS_MAX: u64 = 100_000;
+pub const HAPPENINGS_MAX: u64 = if cfg!(test) { 1_000 } else { 100_000 };
 /// They are dropped so many at a time.
 const DROPPED_AT_ONCE: u64 = 256;
 /// Longest message in bytes.

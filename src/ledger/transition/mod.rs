@@ -13,6 +13,8 @@ mod log;
 mod outbox;
 
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
+#[cfg(test)]
+pub use happening::HAPPENINGS_MAX;
 pub use log::log_key;
 #[cfg(test)]
 pub use log::{LOG_BYTES_MAX, LOG_LINES_MAX};
