@@ -114,7 +114,9 @@ enum Kind {
 
 async fn acks() {
     let bench = Bench::start(10).await;
-    println!("durable acks of a 10 KB payload beside the same server without a store, medians of {ROUNDS} interleaved rounds");
+    println!(
+        "durable acks of a 10 KB payload beside the same server without a store, medians of {ROUNDS} interleaved rounds"
+    );
     for connections in [1, 32, 128] {
         let mut rates = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {

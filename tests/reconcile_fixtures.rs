@@ -1,6 +1,12 @@
 //! The golden cases of `reconcile-fixtures/`: what a sequence of states of the files leads to, and the laws that hold
 //! for every one of them. `UPDATE_FIXTURES=1` writes what came out, to be read before it is committed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -63,6 +63,12 @@ impl Place {
         self
     }
 
+    /// Without a namespace of its own: the supervisor alone has to find what is left, and process ids are the host's.
+    fn without_namespace(mut self) -> Place {
+        self.config.sandbox = Sandbox::Off { reason: "a test".to_owned() };
+        self
+    }
+
     fn attempt(&self) -> PathBuf {
         self.dir.path().join("attempt")
     }
@@ -345,7 +351,7 @@ async fn cancelling_is_polite_first_and_learns_the_cost() {
 #[tokio::test]
 async fn cancelling_ends_what_ignores_every_signal_within_5_seconds() {
     let plan = json!({ "seconds": 1000, "ignore_interrupt": true, "ignore_terminate": true, "grandchildren": 3 });
-    let place = Place::new(plan);
+    let place = Place::new(plan).without_namespace();
     let run = place.start().await;
     let grandchild = place.journalled("grandchild").unwrap();
     let begun = Instant::now();
@@ -360,7 +366,8 @@ async fn cancelling_ends_what_ignores_every_signal_within_5_seconds() {
 
 #[tokio::test]
 async fn grandchildren_of_a_successful_run_do_not_outlive_it() {
-    let place = Place::new(json!({ "grandchildren": 2, "text": "done", "seconds": 0.5 }));
+    let plan = json!({ "grandchildren": 2, "text": "done", "seconds": 0.5 });
+    let place = Place::new(plan).without_namespace();
     let report = place.run().await;
     assert_eq!(succeeded(&report), "done");
     assert!(report.notes.iter().any(|note| note.contains("outlived the agent program")), "{:?}", report.notes);

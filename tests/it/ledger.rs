@@ -37,6 +37,7 @@ fn spec(delivery: DeliveryId) -> TaskSpec {
         agent: None,
         action: Action::CreateTask,
         prompt: "look at the issue and say what is wrong with it\n".repeat(20),
+        prefixes: Vec::new(),
         missing: Vec::new(),
         source: Source { conversation_id: id.to_string(), ..Source::default() },
         priority: 100,
