@@ -22,7 +22,7 @@ fn shared(path: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    println!("passed over: the corpus is not beside this checkout");
+    eprintln!("passed over: the corpus is not beside this checkout");
     None
 }
 
@@ -86,7 +86,7 @@ impl Differences {
     }
 
     fn none(self, what: &str) {
-        println!("{what}: {} comparisons", self.checked);
+        eprintln!("{what}: {} comparisons", self.checked);
         assert!(self.found.is_empty(), "{} differences\n{}", self.found.len(), self.found.join("\n"));
     }
 }
