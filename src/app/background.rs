@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -11,9 +12,16 @@ use crate::ledger::Ledger;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::pass::Published;
 use crate::seam::{Clock, random};
+use crate::workspace::Workspaces;
 
 /// Longest wait for a pass that somebody asked for.
 const PASS_WAIT: Duration = Duration::from_secs(60);
+/// How often workspaces are swept.
+const HOUSEKEEPING: Duration = Duration::from_secs(10 * 60);
+/// A conversation that nobody continued for so long begins anew.
+const WORKSPACE_AGE_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// All workspaces together, in bytes.
+const WORKSPACES_BYTES_MAX: u64 = 4 << 30;
 /// How often old rows are looked for.
 const MAINTENANCE: Duration = Duration::from_secs(10);
 
@@ -65,6 +73,20 @@ fn report(newest: &Published) -> PassReport {
         actions: newest.report.actions.iter().map(ToString::to_string).collect(),
         held: (held > 0).then(|| format!("{held} deletions wait for `skillhook reconcile --allow-prune`")),
         diagnostics: newest.state.observed.diagnostics().into_iter().chain(newest.report.problems.clone()).collect(),
+    }
+}
+
+/// Removes workspaces that were not used for long, and the oldest ones while all together are too large.
+pub(super) async fn housekeeping(workspaces: Workspaces, clock: Clock, stop: CancellationToken) {
+    loop {
+        let (workspaces, now) = (workspaces.clone(), clock.now());
+        let swept = tokio::task::spawn_blocking(move || workspaces.sweep(now, WORKSPACE_AGE_MAX, WORKSPACES_BYTES_MAX));
+        match swept.await {
+            Ok(Ok(swept)) => tracing::debug!(removed = swept.removed, kept = swept.kept, "workspaces were swept"),
+            Ok(Err(error)) => tracing::warn!(error = error.internal(), "workspaces cannot be swept"),
+            Err(_) => return,
+        }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(HOUSEKEEPING) => {} }
     }
 }
 

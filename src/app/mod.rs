@@ -209,6 +209,8 @@ pub async fn start(config: Config) -> Result<Service> {
     let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
     let worker = worker(&config, &ledger, repository, &clock, &metrics)?;
+    let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
+    spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
     spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
 

@@ -1,6 +1,7 @@
 //! The lease loop: takes what may run, runs it, finishes it. Concurrency, order and fairness are the ledger's;
 //! this loop only keeps asking while there is room and ends what it began.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,7 @@ impl Worker {
                 return;
             }
         };
+        self.remove_leftovers(&interrupted).await;
         for Interrupted { task, attempt } in interrupted {
             let (this, break_off) = (Arc::clone(self), break_off.clone());
             tracker.spawn(async move {
@@ -96,6 +98,15 @@ impl Worker {
                 }
             });
         }
+    }
+
+    /// What is in the ledger, or was never begun, needs no record of its attempt.
+    async fn remove_leftovers(&self, interrupted: &[Interrupted]) {
+        let name = |interrupted: &Interrupted| format!("{}-{}", interrupted.task, interrupted.attempt);
+        let keep: BTreeSet<String> = interrupted.iter().map(name).collect();
+        let attempts = self.attempts.clone();
+        let removed = tokio::task::spawn_blocking(move || agent::remove_leftovers(&attempts, &keep)).await;
+        tracing::debug!(removed = removed.unwrap_or_default(), "records of earlier attempts are removed");
     }
 
     async fn take_up(&self, task: TaskId, attempt: u32) {

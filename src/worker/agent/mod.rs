@@ -30,10 +30,12 @@ pub mod wire;
 
 mod attempt;
 mod follow;
+mod leftover;
 mod tree;
 mod verdict;
 
 pub use invocation::{RunRequest, Session, ToolProfile};
+pub use leftover::remove_leftovers;
 pub use report::{Recovered, RunReport, recover};
 pub use run::AgentRun;
 pub use sandbox::Sandbox;
