@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::encode::EncodedAccept;
 use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::store::kept::PendingRow;
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
 use crate::model::digest::Digest;
@@ -65,6 +66,11 @@ pub enum Command {
         message: String,
     },
     PinnedRevisions,
+    /// Tasks whose row is damaged are given up; calls get the row that they may have had.
+    Mend {
+        tasks: Vec<TaskId>,
+        calls: Vec<(OutboxId, PendingRow)>,
+    },
     Forget(Forget),
 }
 
@@ -93,9 +99,9 @@ pub enum Forget {
         id: TaskId,
         before: Timestamp,
     },
-    /// Dedupe keys that have expired.
+    /// Rows of dedupe keys that have expired.
     Dedupe {
-        keys: Vec<Vec<u8>>,
+        numbers: Vec<Vec<u8>>,
         now: Timestamp,
     },
     Conversations {

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 
 use super::memory::Due;
-use super::rows::{OutboxItem, OutboxState};
+use super::rows::{Delivery, OutboxItem, OutboxState};
 use super::store::codec;
-use super::store::kept::{BodyRow, CallRow, DedupeRow, OpenRow, OutboxRow, PendingRow, SpecRow, TaskRow};
+use super::store::kept::{
+    BodyRow, CallRow, DedupeKeyBytes, DedupeRow, LiveRow, OutboxRow, PendingRow, SpecRow, TaskRow,
+};
+use super::store::tables::join;
 use super::{Accept, NewTask};
 use crate::error::{Code, Error, Result};
-use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
+use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
 use crate::model::task::{TaskSpec, TaskState};
 
 /// Most tasks, calls and dedupe keys of one delivery.
@@ -22,13 +25,10 @@ pub struct EncodedAccept {
     pub received_at: Timestamp,
     pub delivery: Vec<u8>,
     pub body: Vec<u8>,
-    pub dedupe: Vec<(DedupeKeyBytes, DedupeRow)>,
+    pub dedupe: DedupeRow,
     pub tasks: Vec<EncodedTask>,
     pub outbox: Vec<EncodedCall>,
 }
-
-/// Half a SHA-256 is enough to tell deliveries apart.
-pub type DedupeKeyBytes = [u8; 16];
 
 #[derive(Debug)]
 pub struct EncodedTask {
@@ -37,15 +37,17 @@ pub struct EncodedTask {
     /// Of the command, for people.
     pub name: String,
     pub spec: Vec<u8>,
-    pub task: Vec<u8>,
-    pub open: OpenRow,
+    pub live: LiveRow,
+    pub live_bytes: Vec<u8>,
+    /// The row of its delivery does not name it.
+    pub came_later: bool,
 }
 
 #[derive(Debug)]
 pub struct EncodedCall {
     pub id: OutboxId,
+    pub key: Vec<u8>,
     pub call: Vec<u8>,
-    pub outbox: Vec<u8>,
     pub pending: PendingRow,
 }
 
@@ -65,14 +67,11 @@ impl EncodedAccept {
             received_at,
             delivery: codec::encode(key, &delivery)?,
             body: codec::encode(key, &BodyRow(request))?,
-            dedupe: dedupe
-                .iter()
-                .map(|seen| (short_key(seen.key.as_bytes()), DedupeRow { of: id, expires_at: seen.expires_at }))
-                .collect(),
-            tasks: tasks
-                .into_iter()
-                .map(|task| EncodedTask::new(task, &delivery.provider, received_at))
-                .collect::<Result<_>>()?,
+            dedupe: DedupeRow {
+                of: id,
+                keys: dedupe.iter().map(|seen| (short_key(seen.key.as_bytes()), seen.expires_at)).collect(),
+            },
+            tasks: tasks.into_iter().map(|task| EncodedTask::new(task, &delivery)).collect::<Result<_>>()?,
             outbox: outbox.into_iter().map(|item| EncodedCall::new(item, received_at)).collect::<Result<_>>()?,
             webhook: delivery.webhook,
         })
@@ -86,7 +85,8 @@ impl EncodedAccept {
 }
 
 impl EncodedTask {
-    fn new(task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<Self> {
+    fn new(task: NewTask, delivery: &Delivery) -> Result<Self> {
+        let now = delivery.received_at;
         let NewTask { spec, lookup, reply } = task;
         let id = spec.id;
         let key = id.as_bytes();
@@ -103,13 +103,16 @@ impl EncodedTask {
             allowed: lookup.is_none(),
             result: None,
         };
+        let live = live_row(&spec, row, Due::at_once(now));
         Ok(Self {
             id,
             delivery: spec.delivery,
             name: spec.command.to_string(),
-            task: codec::encode(key, &row)?,
-            open: open_row(&spec, &row, Due::at_once(now)),
-            spec: codec::encode(key, &SpecRow { spec, provider: provider.clone(), lookup, reply })?,
+            live_bytes: codec::encode(key, &live)?,
+            live,
+            came_later: spec.delivery.is_some()
+                && !(spec.delivery == Some(delivery.id) && delivery.tasks.contains(&id)),
+            spec: codec::encode(key, &SpecRow { spec, provider: delivery.provider.clone(), lookup, reply })?,
         })
     }
 }
@@ -118,36 +121,29 @@ impl EncodedCall {
     pub fn new(mut item: OutboxItem, now: Timestamp) -> Result<Self> {
         item.state = OutboxState::Waiting;
         let due = Due::until(now, item.not_before).clamped(now);
-        let key = *item.id.as_bytes();
-        Ok(Self {
-            id: item.id,
-            pending: PendingRow {
-                task: item.task,
-                delivery: item.delivery,
-                part: item.part,
-                parts: item.parts,
-                created_at: item.created_at,
-                not_before: due.at,
-                delay_ms: due.delay_ms,
-                sending: false,
-                in_doubt: false,
-            },
-            outbox: codec::encode(&key, &OutboxRow::of(&item))?,
-            call: codec::encode(&key, &CallRow(item))?,
-        })
+        item.not_before = due.at;
+        let pending = PendingRow {
+            item: OutboxRow::of(&item),
+            task: item.task,
+            delivery: item.delivery,
+            part: item.part,
+            parts: item.parts,
+            created_at: item.created_at,
+            delay_ms: due.delay_ms,
+            in_doubt: false,
+        };
+        let key = join(pending.owner(item.id).as_bytes(), item.id.as_bytes());
+        Ok(Self { id: item.id, pending, call: codec::encode(&key, &CallRow(item))?, key })
     }
 }
 
-/// What the queue needs to know of a task that has not ended.
-pub fn open_row(spec: &TaskSpec, row: &TaskRow, due: Due) -> OpenRow {
-    OpenRow {
-        state: row.state,
-        attempt: row.attempt,
+/// A task with what the queue needs to know of it while it has not ended.
+pub fn live_row(spec: &TaskSpec, task: TaskRow, due: Due) -> LiveRow {
+    LiveRow {
+        task: TaskRow { not_before: due.at, ..task },
+        delay_ms: due.delay_ms,
         priority: spec.priority,
         created_at: spec.created_at,
-        not_before: due.at,
-        delay_ms: due.delay_ms,
-        webhook: spec.webhook.clone(),
         concurrency: spec.webhook_concurrency,
         conversation: spec.source.conversation_id.clone(),
         revision: spec.revision,

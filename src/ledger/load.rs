@@ -3,20 +3,21 @@
 //! At the first start all that runs was broken off by the end of the last process. After an I/O error in the middle of
 //! the work the writer remembers what it had handed out; what the file says beyond that was never answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
-use super::encode;
 use super::memory::Due;
-use super::rows::Happening;
 use super::store::Failure;
-use super::store::codec::Row;
-use super::store::kept::{CallRow, OpenRow, OutboxRow, PendingRow, SpecRow, TaskRow};
+use super::store::kept::{CallRow, DedupeRow, HappeningRow, LiveRow, PendingRow, TaskRow};
 use super::store::tables::{DeadMark, Reader};
 use super::transition::Memory;
-use crate::model::ids::{OutboxId, TaskId};
+use crate::model::ids::{DeliveryId, OutboxId, TaskId};
 use crate::model::task::TaskState;
+
+/// More than one row of happenings has.
+const HAPPENINGS_SKIPPED: u64 = 10_000;
 
 /// What this process has handed out and not got back, as of the last commit.
 #[derive(Clone, Debug, Default)]
@@ -36,87 +37,104 @@ impl Held {
     }
 }
 
-/// `held`: `None` at the first start. With the tasks that run according to the file but were never handed out.
-pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<(Memory, Vec<(TaskId, u32)>), Failure> {
-    let mut memory = Memory::default();
-    let mut orphans = Vec::new();
-    for entry in reader.rows::<OpenRow>()?.all()? {
+/// What was found in the file, and what has to be put right in it.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub memory: Memory,
+    /// They run according to the file, but were never handed out.
+    pub orphans: Vec<(TaskId, u32)>,
+    /// Tasks whose row is damaged.
+    pub lost_tasks: Vec<TaskId>,
+    /// Calls whose row is damaged, with what it may be again.
+    pub lost_calls: Vec<(OutboxId, PendingRow)>,
+}
+
+/// `held`: `None` at the first start.
+pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<Loaded, Failure> {
+    let mut loaded = Loaded::default();
+    loaded.memory.queue.notice(now);
+    for entry in reader.rows::<LiveRow>()?.all()? {
         let (key, row) = entry?;
         let Some(id) = id_of(&key).map(TaskId) else { continue };
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => match rebuilt_open_row(reader, id, now)? {
-                Some(row) => row,
-                None => {
-                    tracing::error!(task = %id, error = %error.internal(), "a task of the queue cannot be read");
-                    continue;
-                }
-            },
-        };
-        memory.queue.put(id, &row);
-        if row.state == TaskState::Running {
+        match row {
+            Ok(row) => loaded.add_task(id, row, held, now),
+            Err(_) => loaded.lost_tasks.push(id),
+        }
+    }
+    loaded.add_outbox(reader, held, now)?;
+    let memory = &mut loaded.memory;
+    add_dedupe(reader, memory)?;
+    let happenings = reader.rows::<HappeningRow>()?;
+    memory.first_seq = happenings.first_key()?.and_then(|key| number_of(&key)).unwrap_or(1);
+    memory.next_seq = match happenings.all()?.next_back().transpose()? {
+        Some((key, row)) => {
+            // Of a damaged row the length is not known: numbers that were used may not be used again.
+            let length = row.map_or(HAPPENINGS_SKIPPED, |row| row.happenings.len() as u64);
+            number_of(&key).unwrap_or(0).saturating_add(length)
+        }
+        None => 1,
+    };
+    memory.dead = usize::try_from(reader.rows::<DeadMark>()?.count()?).unwrap_or(usize::MAX);
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn add_task(&mut self, id: TaskId, mut row: LiveRow, held: Option<&Held>, now: Timestamp) {
+        // A clock that was set back while nothing ran must not make it wait longer than it was meant to.
+        row.task.not_before = Due { at: row.task.not_before, delay_ms: row.delay_ms }.clamped(now).at;
+        self.memory.queue.put(id, &row);
+        let TaskRow { state, attempt, .. } = row.task;
+        if state == TaskState::Running {
             match held {
-                None => drop(memory.interrupted.insert(id, row.attempt)),
-                Some(held) if held.running.get(&id) != Some(&row.attempt) => orphans.push((id, row.attempt)),
-                Some(held) => memory.interrupted.extend(held.interrupted.get(&id).map(|attempt| (id, *attempt))),
+                None => drop(self.memory.interrupted.insert(id, attempt)),
+                Some(held) if held.running.get(&id) != Some(&attempt) => self.orphans.push((id, attempt)),
+                Some(held) => self.memory.interrupted.extend(held.interrupted.get(&id).map(|attempt| (id, *attempt))),
             }
         }
     }
-    load_outbox(reader, &mut memory, held, now)?;
-    let happenings = reader.rows::<Happening>()?;
-    memory.first_seq = happenings.first_key()?.and_then(|key| seq_of(&key)).unwrap_or(1);
-    memory.next_seq = happenings.last_key()?.and_then(|key| seq_of(&key)).map_or(1, |seq| seq.saturating_add(1));
-    memory.dead = usize::try_from(reader.rows::<DeadMark>()?.count()?).unwrap_or(usize::MAX);
-    Ok((memory, orphans))
+
+    fn add_outbox(&mut self, reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<(), Failure> {
+        let mut damaged = HashSet::new();
+        for entry in reader.rows::<PendingRow>()?.all()? {
+            let (key, row) = entry?;
+            let Some(id) = id_of(&key).map(OutboxId) else { continue };
+            match row {
+                Ok(row) => {
+                    let on_its_way = row.is_sending() && held.is_some_and(|held| held.claimed.contains(&id));
+                    self.memory.outbox.put(id, &row, on_its_way);
+                }
+                Err(_) => drop(damaged.insert(id)),
+            }
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        // What stands with them is lost; as they were born they are still there, under their owners.
+        for entry in reader.rows::<CallRow>()?.all()? {
+            let call = entry?.1.ok().map(|call| call.0).filter(|call| damaged.contains(&call.id));
+            self.lost_calls.extend(call.map(|call| (call.id, PendingRow::in_doubt(&call, now))));
+        }
+        Ok(())
+    }
 }
 
-fn load_outbox(reader: &Reader, memory: &mut Memory, held: Option<&Held>, now: Timestamp) -> Result<(), Failure> {
-    for entry in reader.rows::<PendingRow>()?.all()? {
+fn add_dedupe(reader: &Reader, memory: &mut Memory) -> Result<(), Failure> {
+    for entry in reader.rows::<DedupeRow>()?.all()? {
         let (key, row) = entry?;
-        let Some(id) = id_of(&key).map(OutboxId) else { continue };
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => match rebuilt_pending_row(reader, id, now)? {
-                Some(row) => row,
-                None => {
-                    tracing::error!(call = %id, error = %error.internal(), "a call of the outbox cannot be read");
-                    continue;
-                }
-            },
-        };
-        let on_its_way = row.sending && held.is_some_and(|held| held.claimed.contains(&id));
-        memory.outbox.put(id, &row, on_its_way);
+        let Some(number) = number_of(&key) else { continue };
+        let row = row.unwrap_or_else(|error| {
+            tracing::error!(error = %error.internal(), "the keys of a delivery are lost: it would be taken twice");
+            DedupeRow { of: DeliveryId(Uuid::nil()), keys: Vec::new() }
+        });
+        memory.dedupe.put(number, &row);
     }
     Ok(())
 }
 
-/// A damaged row of the queue can be had from the task itself.
-fn rebuilt_open_row(reader: &Reader, id: TaskId, now: Timestamp) -> Result<Option<OpenRow>, Failure> {
-    let task = readable(reader.rows::<TaskRow>()?.get(id.as_bytes()))?;
-    let spec = readable(reader.rows::<SpecRow>()?.get(id.as_bytes()))?;
-    Ok(task.zip(spec).map(|(task, spec)| {
-        let due = Due::until(now, task.not_before);
-        encode::open_row(&spec.spec, &task, due)
-    }))
+fn id_of(key: &[u8]) -> Option<Uuid> {
+    Uuid::from_slice(key).ok()
 }
 
-fn rebuilt_pending_row(reader: &Reader, id: OutboxId, now: Timestamp) -> Result<Option<PendingRow>, Failure> {
-    let row = readable(reader.rows::<OutboxRow>()?.get(id.as_bytes()))?;
-    let call = readable(reader.rows::<CallRow>()?.get(id.as_bytes()))?;
-    Ok(row.zip(call).map(|(row, call)| PendingRow::in_doubt(&call.0, &row, now)))
-}
-
-fn readable<R: Row>(row: Result<Option<R>, Failure>) -> Result<Option<R>, Failure> {
-    match row {
-        Err(Failure::Refused(_)) => Ok(None),
-        other => other,
-    }
-}
-
-fn id_of(key: &[u8]) -> Option<uuid::Uuid> {
-    uuid::Uuid::from_slice(key).ok()
-}
-
-fn seq_of(key: &[u8]) -> Option<u64> {
+fn number_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.try_into().ok()?))
 }

@@ -78,12 +78,13 @@ fn old_rows(reader: &Reader, before: Timestamp, now: Timestamp) -> Result<Vec<Fo
     for key in old_keys::<Delivery>(reader, |row| row.received_at < before)? {
         old.extend(id(&key).map(|id| Forget::Delivery { id: DeliveryId(id), before }));
     }
-    let alone = |row: &TaskRow| row.delivery.is_none() && row.state.is_terminal() && row.updated_at < before;
+    let alone = |row: &TaskRow| row.delivery.is_none() && row.updated_at < before;
     for key in old_keys::<TaskRow>(reader, alone)? {
         old.extend(id(&key).map(|id| Forget::Task { id: TaskId(id), before }));
     }
-    for keys in old_keys::<DedupeRow>(reader, |row| row.expires_at <= now)?.chunks(FORGOTTEN_ROWS_MAX) {
-        old.push(Forget::Dedupe { keys: keys.to_vec(), now });
+    let expired = |row: &DedupeRow| row.keys.iter().all(|(_, expires_at)| *expires_at <= now);
+    for numbers in old_keys::<DedupeRow>(reader, expired)?.chunks(FORGOTTEN_ROWS_MAX) {
+        old.push(Forget::Dedupe { numbers: numbers.to_vec(), now });
     }
     for ids in old_keys::<ConversationRow>(reader, |row| row.updated_at < before)?.chunks(FORGOTTEN_ROWS_MAX) {
         old.push(Forget::Conversations { ids: ids.to_vec(), before });

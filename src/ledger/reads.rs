@@ -1,6 +1,6 @@
 //! The handle's reads: each sees one instant of the file, off the reactor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest};
 use super::store::codec::Row;
-use super::store::kept::{BodyRow, CallRow, ConversationRow, LogRow, OpenRow, OutboxRow, SpecRow, TaskRow};
-use super::store::tables::{DeadMark, Entry, OutboxOf, Reader, TaskOf};
+use super::store::kept::{
+    BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
+};
+use super::store::tables::{DeadMark, Entry, Reader, TaskOf, join};
 use super::store::{Failure, damaged_file, unavailable};
 use super::transition::{log_key, second_id};
 use super::{DeliveryFilter, Ledger, TaskFilter};
@@ -54,9 +56,7 @@ impl Ledger {
 
     /// The outbox items of one task or delivery.
     pub async fn outbox_of(&self, task: Option<TaskId>, delivery: Option<DeliveryId>) -> Result<Vec<OutboxItem>> {
-        let owners: Vec<[u8; 16]> =
-            task.map(|id| *id.as_bytes()).into_iter().chain(delivery.map(|id| *id.as_bytes())).collect();
-        self.read(move |reader| list_outbox(reader, &owners)).await
+        self.read(move |reader| list_outbox(reader, task, delivery)).await
     }
 
     /// Lines from number `from` on (from 0).
@@ -97,12 +97,7 @@ impl Ledger {
             Ok(false) => return Err(unavailable("the writer is gone")),
             Ok(true) => {}
         }
-        self.read(move |reader| {
-            let rows = reader.rows::<Happening>()?;
-            let from = since.to_be_bytes();
-            collect(rows.range(Bound::Excluded(&from), Bound::Unbounded)?, bounded(limit), |_, row| Ok(Some(row)))
-        })
-        .await
+        self.read(move |reader| read_happenings(reader, since, bounded(limit))).await
     }
 
     async fn read<T: Send + 'static>(
@@ -125,48 +120,87 @@ pub fn guarded<T>(look: &dyn Fn() -> Result<T, Failure>) -> Result<T> {
 }
 
 fn read_task(reader: &Reader, id: TaskId) -> Result<Option<Task>, Failure> {
-    let Some(row) = reader.rows::<TaskRow>()?.get(id.as_bytes())? else { return Ok(None) };
+    let row = match reader.rows::<LiveRow>()?.get(id.as_bytes())? {
+        Some(live) => Some(live.task),
+        None => reader.rows::<TaskRow>()?.get(id.as_bytes())?,
+    };
+    row.map(|row| with_spec(reader, id, row)).transpose()
+}
+
+fn with_spec(reader: &Reader, id: TaskId, row: TaskRow) -> Result<Task, Failure> {
     match reader.rows::<SpecRow>()?.get(id.as_bytes())? {
-        Some(spec) => Ok(Some(row.with(spec.spec))),
+        Some(spec) => Ok(row.with(spec.spec)),
         None => Err(Error::new(Code::LedgerDamaged, format!("a row of task `{id}` is missing in the ledger")).into()),
     }
 }
 
 fn list_tasks(reader: &Reader, filter: &TaskFilter) -> Result<Vec<Task>, Failure> {
     let limit = bounded(filter.limit);
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
-    let wanted = |id: TaskId| -> Result<Option<Task>, Failure> {
-        let rows = reader.rows::<TaskRow>()?;
-        match rows.get(id.as_bytes())? {
-            Some(row) if fits(filter, &row) => read_task(reader, id),
-            Some(_) | None => Ok(None),
+    let mut tasks = match filter.delivery {
+        Some(delivery) => tasks_of(reader, delivery, filter)?,
+        None => {
+            let mut tasks = newest_of::<LiveRow>(reader, filter, limit, |live| live.task)?;
+            if filter.states == [TaskState::Dead] {
+                tasks = dead_tasks(reader, filter, limit)?;
+            } else if filter.states.is_empty() || filter.states.iter().any(|state| state.is_terminal()) {
+                tasks.extend(newest_of::<TaskRow>(reader, filter, limit, |row| row)?);
+            }
+            tasks
         }
     };
-    if let Some(delivery) = filter.delivery {
-        let keys = reader.rows::<TaskOf>()?.keys_under(delivery.as_bytes(), SCANNED_MAX)?;
-        let ids = keys.iter().filter_map(|key| second_id(key)).map(TaskId).rev();
-        return ids
-            .filter(|id| filter.before.is_none_or(|before| *id < before))
-            .filter_map(|id| skip_damaged(wanted(id)).transpose())
-            .take(limit)
-            .collect();
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.spec.id));
+    tasks.truncate(limit);
+    Ok(tasks)
+}
+
+fn newest_of<R: Row>(
+    reader: &Reader,
+    filter: &TaskFilter,
+    limit: usize,
+    task_row: impl Fn(R) -> TaskRow,
+) -> Result<Vec<Task>, Failure> {
+    let rows = reader.rows::<R>()?;
+    let before = filter.before.map(|id| *id.as_bytes());
+    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, row| match Uuid::from_slice(key) {
+        Ok(id) => Some(task_row(row))
+            .filter(|row| fits(filter, row))
+            .map(|row| with_spec(reader, TaskId(id), row))
+            .transpose(),
+        Err(_) => Ok(None),
+    })
+}
+
+fn dead_tasks(reader: &Reader, filter: &TaskFilter, limit: usize) -> Result<Vec<Task>, Failure> {
+    let rows = reader.rows::<DeadMark>()?;
+    let before = filter.before.map(|id| *id.as_bytes());
+    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    let wanted = |task: &Task| filter.webhook.as_ref().is_none_or(|webhook| *webhook == task.spec.webhook);
+    collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, _| match Uuid::from_slice(key) {
+        Ok(id) => Ok(read_task(reader, TaskId(id))?.filter(wanted)),
+        Err(_) => Ok(None),
+    })
+}
+
+/// Those that it was born with, and those that came later.
+fn tasks_of(reader: &Reader, delivery: DeliveryId, filter: &TaskFilter) -> Result<Vec<Task>, Failure> {
+    let fits = |task: &Task| {
+        (filter.states.is_empty() || filter.states.contains(&task.state))
+            && filter.before.is_none_or(|before| task.spec.id < before)
+            && filter.webhook.as_ref().is_none_or(|webhook| *webhook == task.spec.webhook)
+    };
+    let mut tasks = Vec::new();
+    for id in task_ids_of(reader, delivery)? {
+        tasks.extend(skip_damaged(read_task(reader, id))?.filter(fits));
     }
-    let id_of = |key: &[u8]| Uuid::from_slice(key).ok().map(TaskId);
-    let by_key = |key: &[u8]| id_of(key).map_or(Ok(None), wanted);
-    if !filter.states.is_empty() && filter.states.iter().all(|state| !state.is_terminal()) {
-        let rows = reader.rows::<OpenRow>()?;
-        collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, _| by_key(key))
-    } else if filter.states == [TaskState::Dead] {
-        let rows = reader.rows::<DeadMark>()?;
-        collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, _| by_key(key))
-    } else {
-        let rows = reader.rows::<TaskRow>()?;
-        collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, row| match id_of(key) {
-            Some(id) if fits(filter, &row) => read_task(reader, id),
-            Some(_) | None => Ok(None),
-        })
-    }
+    Ok(tasks)
+}
+
+fn task_ids_of(reader: &Reader, delivery: DeliveryId) -> Result<BTreeSet<TaskId>, Failure> {
+    let born = skip_damaged(reader.rows::<Delivery>()?.get(delivery.as_bytes()))?;
+    let later = reader.rows::<TaskOf>()?.keys_under(delivery.as_bytes(), SCANNED_MAX)?;
+    let later = later.iter().filter_map(|key| second_id(key)).map(TaskId);
+    Ok(born.map(|delivery| delivery.tasks).unwrap_or_default().into_iter().chain(later).collect())
 }
 
 fn fits(filter: &TaskFilter, row: &TaskRow) -> bool {
@@ -184,19 +218,49 @@ fn list_deliveries(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Deliv
     })
 }
 
-fn list_outbox(reader: &Reader, owners: &[[u8; 16]]) -> Result<Vec<OutboxItem>, Failure> {
-    let mut items = BTreeMap::new();
+/// A delivery's own calls and those of its tasks.
+fn list_outbox(
+    reader: &Reader,
+    task: Option<TaskId>,
+    delivery: Option<DeliveryId>,
+) -> Result<Vec<OutboxItem>, Failure> {
+    let mut owners: BTreeSet<Uuid> = task.map(|id| id.0).into_iter().chain(delivery.map(|id| id.0)).collect();
+    if let Some(delivery) = delivery {
+        owners.extend(task_ids_of(reader, delivery)?.into_iter().map(|id| id.0));
+    }
+    let calls = reader.rows::<CallRow>()?;
+    let mut items = Vec::new();
     for owner in owners {
-        for key in reader.rows::<OutboxOf>()?.keys_under(owner, LIST_MAX)? {
+        for key in calls.keys_under(owner.as_bytes(), LIST_MAX)? {
             let Some(id) = second_id(&key).map(OutboxId) else { continue };
-            let row = reader.rows::<OutboxRow>()?.get(id.as_bytes())?;
-            let call = reader.rows::<CallRow>()?.get(id.as_bytes())?;
-            items.extend(row.zip(call).map(|(row, call)| (id, row.with(call))));
+            let row = match reader.rows::<PendingRow>()?.get(id.as_bytes())? {
+                Some(pending) => Some(pending.item),
+                None => reader.rows::<OutboxRow>()?.get(&join(owner.as_bytes(), id.as_bytes()))?,
+            };
+            items.extend(row.zip(calls.get(&key)?).map(|(row, call)| row.with(call)));
         }
     }
-    let mut items: Vec<OutboxItem> = items.into_values().collect();
     items.sort_by_key(|item| (item.created_at, item.part, item.id));
     Ok(items)
+}
+
+fn read_happenings(reader: &Reader, since: u64, limit: usize) -> Result<Vec<Happening>, Failure> {
+    let rows = reader.rows::<HappeningRow>()?;
+    let from = since.saturating_add(1).to_be_bytes();
+    // The row that holds the first wanted one begins at it or before it.
+    let first = rows.range(Bound::Unbounded, Bound::Included(&from))?.next_back().transpose()?;
+    let first = first.map_or(from.to_vec(), |(key, _)| key);
+    let mut found = Vec::new();
+    for entry in rows.range(Bound::Included(&first), Bound::Unbounded)? {
+        let (_, row) = entry?;
+        let row = skip_damaged(row.map(Some).map_err(Failure::from))?;
+        let wanted = row.into_iter().flat_map(|row| row.happenings).filter(|happening| happening.seq > since);
+        found.extend(wanted.take(limit - found.len()));
+        if found.len() >= limit {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn read_log(reader: &Reader, task: TaskId, from: usize, limit: usize) -> Result<Vec<LogLine>, Failure> {

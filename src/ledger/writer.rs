@@ -12,10 +12,10 @@ use super::Finish;
 use super::command::{Answer, Command, Job, Reply};
 use super::handle::Shared;
 use super::lanes::Taken;
-use super::load::{Held, load};
+use super::load::{Held, Loaded, load};
 use super::store::tables::Tables;
 use super::store::{Failure, damaged_file, unavailable};
-use super::transition::{Ledgers, Memory, execute};
+use super::transition::{Ledgers, Memory, execute, write_happenings};
 use crate::error::{Code, Error, Result};
 use crate::model::ids::TaskId;
 use crate::model::task::Reason;
@@ -62,9 +62,9 @@ struct Lost {
 
 impl Writer {
     pub fn new(shared: Arc<Shared>) -> Result<Self> {
-        let (memory, _) = read_memory(&shared, None)?;
-        let writer = Self { shared, held: Held::of(&memory), memory, broken: None };
-        writer.publish(true);
+        let loaded = read_memory(&shared, None)?;
+        let mut writer = Self { shared, held: Held::default(), memory: Memory::default(), broken: None };
+        writer.take_over(loaded)?;
         Ok(writer)
     }
 
@@ -169,7 +169,6 @@ impl Writer {
             Ok(()) => {
                 tracing::info!("the ledger is open again");
                 self.broken = None;
-                self.publish(true);
             }
             Err(error) => {
                 self.shared.store.close();
@@ -184,18 +183,26 @@ impl Writer {
 
     fn opened_again(&mut self) -> Result<()> {
         self.shared.store.reopen()?;
-        let (memory, orphans) = read_memory(&self.shared, Some(&self.held))?;
-        self.memory = memory;
-        let jobs: Vec<Job> = orphans.into_iter().map(|(task, attempt)| self.release(task, attempt)).collect();
-        self.attempt(&jobs).map(|_| ()).map_err(|lost| lost.error)
+        let loaded = read_memory(&self.shared, Some(&self.held))?;
+        self.take_over(loaded)
     }
 
-    fn release(&self, task: TaskId, attempt: u32) -> Job {
-        job(released(task, attempt, self.shared.clock.now()))
+    /// Puts right what has to be, before anybody asks.
+    fn take_over(&mut self, loaded: Loaded) -> Result<()> {
+        let Loaded { memory, orphans, lost_tasks, lost_calls } = loaded;
+        self.memory = memory;
+        let now = self.shared.clock.now();
+        let mut jobs: Vec<Job> = orphans.into_iter().map(|(task, attempt)| job(released(task, attempt, now))).collect();
+        if !lost_tasks.is_empty() || !lost_calls.is_empty() {
+            jobs.push(job(Command::Mend { tasks: lost_tasks, calls: lost_calls }));
+        }
+        self.attempt(&jobs).map(|_| ()).map_err(|lost| lost.error)?;
+        self.publish(true);
+        Ok(())
     }
 }
 
-fn read_memory(shared: &Shared, held: Option<&Held>) -> Result<(Memory, Vec<(TaskId, u32)>)> {
+fn read_memory(shared: &Shared, held: Option<&Held>) -> Result<Loaded> {
     let read = || load(&shared.store.begin_read()?, held, shared.clock.now());
     match std::panic::catch_unwind(AssertUnwindSafe(read)) {
         Ok(read) => read.map_err(Failure::into_error),
@@ -209,17 +216,21 @@ fn transact(shared: &Shared, memory: &mut Memory, jobs: &[Job], committing: &mut
     if jobs.is_empty() {
         return Ok((Vec::new(), false));
     }
+    let mut happened = Vec::new();
     let transaction = shared.store.begin_write()?;
     let mut answers = Vec::with_capacity(jobs.len());
     let mut work = false;
     let written = {
         let mut tables = Tables::open(&transaction)?;
         for job in jobs {
-            let before = tables.written.get();
-            let mut ledgers = Ledgers { tables: &mut tables, memory, now: shared.clock.now(), work: &mut work };
+            let before = (tables.written.get(), memory.next_seq);
+            let (now, happened) = (shared.clock.now(), &mut happened);
+            let mut ledgers = Ledgers { tables: &mut tables, memory, now, work: &mut work, happened };
             match execute(&mut ledgers, &job.command) {
                 Ok(answer) => answers.push(Ok(answer)),
-                Err(Failure::Refused(error)) if tables.written.get() == before => answers.push(Err(error)),
+                Err(Failure::Refused(error)) if (tables.written.get(), memory.next_seq) == before => {
+                    answers.push(Err(error));
+                }
                 Err(Failure::Refused(error)) => {
                     let fault = Error::new(Code::Bug, "a transition was refused half way").detail(error.internal());
                     return Err(fault.into());
@@ -227,6 +238,7 @@ fn transact(shared: &Shared, memory: &mut Memory, jobs: &[Job], committing: &mut
                 Err(storage) => return Err(storage),
             }
         }
+        write_happenings(&mut tables, memory, happened)?;
         tables.written.get()
     };
     if written == 0 {

@@ -1,7 +1,8 @@
 //! What the writer keeps in memory to choose the next task or call at once: rebuilt from the file whenever it is opened.
 //!
-//! Everything in here can be derived from the `open` and `pending` tables; losing it loses nothing.
+//! Everything in here can be derived from the `live`, `pending` and `dedupe` tables; losing it loses nothing.
 
+pub mod dedupe;
 pub mod outbox;
 pub mod queue;
 pub mod timers;

@@ -52,7 +52,7 @@ impl Outbox {
             (None, _) => Sequence::Alone(id),
         };
         let order = (row.created_at, row.part, id);
-        let due = Due { at: row.not_before, delay_ms: row.delay_ms };
+        let due = Due { at: row.item.not_before, delay_ms: row.delay_ms };
         self.entries.insert(id, Entry { sequence, order, due });
         self.hide_first(sequence);
         self.sequences.entry(sequence).or_default().insert(order);

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Due;
 use super::timers::Timers;
-use crate::ledger::store::kept::OpenRow;
+use crate::ledger::store::kept::LiveRow;
 use crate::ledger::{Depth, Interrupted};
 use crate::model::digest::Digest;
 use crate::model::ids::TaskId;
@@ -84,19 +84,19 @@ struct Talk {
 
 impl Queue {
     /// Puts a task where its state says, wherever it was before; a task that has ended is forgotten.
-    pub fn put(&mut self, id: TaskId, row: &OpenRow) {
+    pub fn put(&mut self, id: TaskId, row: &LiveRow) {
         self.remove(id);
-        if row.state.is_terminal() {
+        if row.task.state.is_terminal() {
             return;
         }
         let conversation = Some(row.conversation.as_str()).filter(|text| !text.is_empty());
         let entry = Entry {
-            state: row.state,
+            state: row.task.state,
             order: (row.priority, row.created_at, id),
-            webhook: row.webhook.as_str().into(),
+            webhook: row.task.webhook.as_str().into(),
             limit: row.concurrency.unwrap_or(Limit::MAX),
             conversation: conversation.map(Arc::from),
-            due: Due { at: row.not_before, delay_ms: row.delay_ms },
+            due: Due { at: row.task.not_before, delay_ms: row.delay_ms },
             revision: row.revision,
             ready: false,
         };
@@ -105,10 +105,16 @@ impl Queue {
             TaskState::Checking => self.checking.set(id, entry.due),
             TaskState::Queued => {
                 self.ages.insert((row.created_at, id));
-                self.delayed.set(id, entry.due);
+                if self.last_now.is_none_or(|now| now < entry.due.at) {
+                    self.delayed.set(id, entry.due);
+                } else {
+                    self.entries.insert(id, entry);
+                    self.enter_group(id);
+                    return;
+                }
             }
             TaskState::Running => {
-                self.running.insert(id, row.attempt);
+                self.running.insert(id, row.task.attempt);
                 self.count_running(&entry, 1);
             }
             TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => {}
@@ -185,8 +191,9 @@ impl Queue {
         }
     }
 
-    /// A clock that was set back must not let anything wait longer than it was meant to.
-    fn notice(&mut self, now: Timestamp) {
+    /// Tells the time, so that what is due already need not wait to be asked for. A clock that was set back must not
+    /// let anything wait longer than it was meant to.
+    pub fn notice(&mut self, now: Timestamp) {
         let stepped_back = self.last_now.is_none_or(|last| last.duration_since(now) > STEP_BACK_MAX);
         if stepped_back {
             self.delayed.clamp(now);

@@ -1,6 +1,7 @@
 //! The queue against a model that looks at every task for every choice.
 
 use super::*;
+use crate::ledger::store::kept::TaskRow;
 use crate::model::ids::WebhookId;
 use proptest::prelude::{Strategy, prop, prop_assert_eq, proptest};
 
@@ -12,7 +13,7 @@ fn at(second: i64) -> Timestamp {
 enum Act {
     Put {
         task: usize,
-        row: OpenRow,
+        row: Box<LiveRow>,
     },
     Remove {
         task: usize,
@@ -34,17 +35,30 @@ fn state() -> impl Strategy<Value = TaskState> {
     ])
 }
 
-fn row() -> impl Strategy<Value = OpenRow> {
+fn task_row(state: TaskState, webhook: &str, not_before: Timestamp) -> TaskRow {
+    TaskRow {
+        webhook: WebhookId::parse(webhook).unwrap(),
+        delivery: None,
+        state,
+        reason: None,
+        attempt: 1,
+        attempts_spent: 0,
+        not_before,
+        updated_at: at(0),
+        cancel_requested: false,
+        allowed: true,
+        result: None,
+    }
+}
+
+fn row() -> impl Strategy<Value = LiveRow> {
     let limit = prop::option::of(0..3u32);
     (state(), 0..3i32, 0..4i64, 0..20i64, 0..3usize, limit, 0..4usize).prop_map(
-        |(state, priority, created, wait, webhook, concurrency, conversation)| OpenRow {
-            state,
-            attempt: 1,
+        |(state, priority, created, wait, webhook, concurrency, conversation)| LiveRow {
+            task: task_row(state, ["u", "v", "w"][webhook], at(wait)),
+            delay_ms: 60_000,
             priority,
             created_at: at(created),
-            not_before: at(wait),
-            delay_ms: 60_000,
-            webhook: WebhookId::parse(["u", "v", "w"][webhook]).unwrap(),
             concurrency,
             conversation: ["", "a", "b", "c"][conversation].to_owned(),
             revision: Digest::of(&[webhook as u8]),
@@ -54,7 +68,7 @@ fn row() -> impl Strategy<Value = OpenRow> {
 
 fn act() -> impl Strategy<Value = Act> {
     proptest::prop_oneof![
-        4 => (0..12usize, row()).prop_map(|(task, row)| Act::Put { task, row }),
+        4 => (0..12usize, row()).prop_map(|(task, row)| Act::Put { task, row: Box::new(row) }),
         1 => (0..12usize).prop_map(|task| Act::Remove { task }),
         4 => (0..5i64).prop_map(|seconds| Act::Run { seconds }),
     ]
@@ -64,12 +78,12 @@ fn id(task: usize) -> TaskId {
     TaskId(uuid::Uuid::from_u128(task as u128))
 }
 
-fn expected(tasks: &BTreeMap<TaskId, OpenRow>, running_max: usize, now: Timestamp) -> Option<TaskId> {
-    let running: Vec<&OpenRow> = tasks.values().filter(|row| row.state == TaskState::Running).collect();
-    let may_run = |row: &OpenRow| {
-        let of_webhook = running.iter().filter(|other| other.webhook == row.webhook).count();
-        row.state == TaskState::Queued
-            && row.not_before <= now
+fn expected(tasks: &BTreeMap<TaskId, LiveRow>, running_max: usize, now: Timestamp) -> Option<TaskId> {
+    let running: Vec<&LiveRow> = tasks.values().filter(|row| row.task.state == TaskState::Running).collect();
+    let may_run = |row: &LiveRow| {
+        let of_webhook = running.iter().filter(|other| other.task.webhook == row.task.webhook).count();
+        row.task.state == TaskState::Queued
+            && row.task.not_before <= now
             && row.concurrency.is_none_or(|limit| of_webhook < limit as usize)
             && (row.conversation.is_empty() || running.iter().all(|other| other.conversation != row.conversation))
     };
@@ -83,12 +97,12 @@ proptest! {
         acts in prop::collection::vec(act(), 1..80),
         running_max in 1..6usize,
     ) {
-        let (mut queue, mut tasks, mut now) = (Queue::default(), BTreeMap::new(), 0);
+        let (mut queue, mut tasks, mut now) = (Queue::default(), BTreeMap::<TaskId, LiveRow>::new(), 0);
         for act in acts {
             match act {
                 Act::Put { task, row } => {
                     queue.put(id(task), &row);
-                    tasks.insert(id(task), row);
+                    tasks.insert(id(task), *row);
                 }
                 Act::Remove { task } => {
                     queue.remove(id(task));
@@ -99,14 +113,15 @@ proptest! {
                     let next = queue.next(running_max, at(now));
                     prop_assert_eq!(next, expected(&tasks, running_max, at(now)));
                     if let Some(id) = next {
-                        let row = OpenRow { state: TaskState::Running, ..tasks[&id].clone() };
+                        let mut row = tasks[&id].clone();
+                        row.task.state = TaskState::Running;
                         queue.put(id, &row);
                         tasks.insert(id, row);
                     }
                 }
             }
-            tasks.retain(|_, row| !row.state.is_terminal());
-            let count = |state| tasks.values().filter(|row| row.state == state).count();
+            tasks.retain(|_, row| !row.task.state.is_terminal());
+            let count = |state| tasks.values().filter(|row| row.task.state == state).count();
             let depth = queue.depth();
             prop_assert_eq!(
                 (depth.checking, depth.queued, depth.running),
@@ -127,14 +142,11 @@ proptest! {
 #[test]
 fn a_hundred_thousand_blocked_tasks_do_not_slow_the_choice_down() {
     let mut queue = Queue::default();
-    let row = |state, webhook: &str, conversation: String, created| OpenRow {
-        state,
-        attempt: 0,
+    let row = |state, webhook: &str, conversation: String, created| LiveRow {
+        task: task_row(state, webhook, at(0)),
+        delay_ms: 0,
         priority: 0,
         created_at: at(created),
-        not_before: at(0),
-        delay_ms: 0,
-        webhook: WebhookId::parse(webhook).unwrap(),
         concurrency: Some(1),
         conversation,
         revision: Digest::of(b""),

@@ -1,15 +1,18 @@
-//! The rows as they are kept: what never changes apart from what changes often, so that a transition writes little.
+//! The rows as they are kept: what never changes apart from what changes often, so that a transition writes little,
+//! and what is done apart from what is not, so that a start reads little.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::codec::{self, Row, json_rows, packed_rows};
+use super::compact::{Fields, Rest};
 use crate::error::Result;
 use crate::ledger::rows::{
     Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, OutboxState, RawRequest,
 };
 use crate::model::digest::Digest;
-use crate::model::ids::{DeliveryId, ProviderName, TaskId, WebhookId};
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::{PreparedCall, PreparedLookup};
 use crate::model::task::{Reason, RunResult, Task, TaskSpec, TaskState};
 
@@ -23,7 +26,7 @@ pub struct SpecRow {
     pub reply: Option<PreparedCall>,
 }
 
-/// What changes while a task lives.
+/// What changes while a task lives; stored as it is once the task has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskRow {
     pub webhook: WebhookId,
@@ -41,6 +44,23 @@ pub struct TaskRow {
 }
 
 impl TaskRow {
+    /// A dead letter of which nothing is known but what it was born as.
+    pub fn lost(spec: &TaskSpec, reason: Reason, now: Timestamp) -> Self {
+        Self {
+            webhook: spec.webhook.clone(),
+            delivery: spec.delivery,
+            state: TaskState::Dead,
+            reason: Some(reason),
+            attempt: 0,
+            attempts_spent: 0,
+            not_before: now,
+            updated_at: now,
+            cancel_requested: false,
+            allowed: false,
+            result: None,
+        }
+    }
+
     pub fn with(self, spec: TaskSpec) -> Task {
         Task {
             spec,
@@ -57,22 +77,95 @@ impl TaskRow {
 }
 
 /// A task that has not ended, with all that choosing the next one needs. The queue in memory is rebuilt from these.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OpenRow {
-    pub state: TaskState,
-    pub attempt: u32,
-    pub priority: i32,
-    pub created_at: Timestamp,
-    pub not_before: Timestamp,
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveRow {
+    pub task: TaskRow,
     /// The wait that `not_before` was made from. It can never be further away than this, unless the clock was set back.
     pub delay_ms: u64,
-    pub webhook: WebhookId,
+    pub priority: i32,
+    pub created_at: Timestamp,
     pub concurrency: Option<u32>,
     pub conversation: String,
     pub revision: Digest,
 }
 
-/// What changes while an outbox item lives.
+impl Row for LiveRow {
+    const TABLE: &'static str = "live";
+
+    fn to_content(&self) -> Result<Vec<u8>> {
+        let mut fields = Fields::default();
+        let task = &self.task;
+        fields.byte(state_byte(task.state));
+        fields.flag(task.cancel_requested);
+        fields.flag(task.allowed);
+        fields.u32(task.attempt);
+        fields.u32(task.attempts_spent);
+        fields.time(task.not_before);
+        fields.time(task.updated_at);
+        fields.text(task.webhook.as_str());
+        fields.id(task.delivery.map(|id| id.0));
+        fields.json(task.reason.as_ref())?;
+        fields.json(task.result.as_ref())?;
+        fields.u64(self.delay_ms);
+        fields.i32(self.priority);
+        fields.time(self.created_at);
+        // No limit is no different from one that is never reached.
+        fields.u32(self.concurrency.unwrap_or(u32::MAX));
+        fields.text(&self.conversation);
+        fields.bytes(self.revision.as_bytes());
+        Ok(fields.into_bytes())
+    }
+
+    fn from_content(_version: u8, content: &[u8]) -> Result<Self> {
+        let mut rest = Rest(content);
+        let state = rest.byte()?;
+        let task = TaskRow {
+            state: TaskState::ALL.into_iter().find(|known| state_byte(*known) == state).ok_or_else(odd)?,
+            cancel_requested: rest.flag()?,
+            allowed: rest.flag()?,
+            attempt: rest.u32()?,
+            attempts_spent: rest.u32()?,
+            not_before: rest.time()?,
+            updated_at: rest.time()?,
+            webhook: WebhookId::parse(rest.text()?).map_err(codec::unreadable)?,
+            delivery: rest.id()?.map(DeliveryId),
+            reason: rest.json()?,
+            result: rest.json()?,
+        };
+        Ok(Self {
+            task,
+            delay_ms: rest.u64()?,
+            priority: rest.i32()?,
+            created_at: rest.time()?,
+            concurrency: Some(rest.u32()?).filter(|limit| *limit != u32::MAX),
+            conversation: rest.text()?.to_owned(),
+            revision: Digest::parse(&hex::encode(rest.array::<32>()?)).map_err(codec::unreadable)?,
+        })
+    }
+}
+
+/// Never renumbered.
+fn state_byte(state: TaskState) -> u8 {
+    match state {
+        TaskState::Checking => 0,
+        TaskState::Queued => 1,
+        TaskState::Running => 2,
+        TaskState::Succeeded => 3,
+        TaskState::Dead => 4,
+        TaskState::Cancelled => 5,
+        TaskState::Refused => 6,
+    }
+}
+
+fn odd() -> crate::error::Error {
+    codec::unreadable("it has a state that does not exist")
+}
+
+/// An outbox item as it was born, under its owner and its id: its call and text never change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRow(pub OutboxItem);
+
+/// What changes while an outbox item lives; stored as it is, under its owner and its id, once it is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutboxRow {
     pub state: OutboxState,
@@ -108,65 +201,127 @@ impl OutboxRow {
     }
 }
 
-/// An outbox item as it was born: its call and text never change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CallRow(pub OutboxItem);
-
 /// An outbox item that is not done, with all that choosing the next one needs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PendingRow {
+    pub item: OutboxRow,
     pub task: Option<TaskId>,
     pub delivery: Option<DeliveryId>,
     pub part: u32,
     pub parts: u32,
     pub created_at: Timestamp,
-    pub not_before: Timestamp,
     pub delay_ms: u64,
-    pub sending: bool,
     /// A call may have gone out already.
     pub in_doubt: bool,
 }
 
 impl PendingRow {
-    /// From the item itself, when its row here is lost: whether it may have gone out is lost too.
-    pub fn in_doubt(item: &OutboxItem, row: &OutboxRow, now: Timestamp) -> Self {
+    /// From the item as it was born, when its row here is lost: whether it has gone out is lost too.
+    pub fn in_doubt(born: &OutboxItem, now: Timestamp) -> Self {
         Self {
-            task: item.task,
-            delivery: item.delivery,
-            part: item.part,
-            parts: item.parts,
-            created_at: item.created_at,
-            not_before: row.not_before.min(now),
+            item: OutboxRow { state: OutboxState::Waiting, not_before: now, ..OutboxRow::of(born) },
+            task: born.task,
+            delivery: born.delivery,
+            part: born.part,
+            parts: born.parts,
+            created_at: born.created_at,
             delay_ms: 0,
-            sending: row.state == OutboxState::Sending,
             in_doubt: true,
         }
     }
+
+    /// Whose it is: the task's, else the delivery's, else its own.
+    pub fn owner(&self, id: OutboxId) -> Uuid {
+        owner(self.task, self.delivery, id)
+    }
+
+    pub fn is_sending(&self) -> bool {
+        self.item.state == OutboxState::Sending
+    }
 }
 
-/// Under which delivery a dedupe key counts as seen, and until when. In 24 bytes: there are two for each delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub fn owner(task: Option<TaskId>, delivery: Option<DeliveryId>, id: OutboxId) -> Uuid {
+    task.map(|task| task.0).or_else(|| delivery.map(|delivery| delivery.0)).unwrap_or(id.0)
+}
+
+impl Row for PendingRow {
+    const TABLE: &'static str = "pending";
+
+    fn to_content(&self) -> Result<Vec<u8>> {
+        let mut fields = Fields::default();
+        fields.flag(self.is_sending());
+        fields.flag(self.in_doubt);
+        fields.u32(self.item.attempts);
+        fields.time(self.item.not_before);
+        fields.time(self.item.updated_at);
+        fields.json(self.item.error.as_ref())?;
+        fields.json(self.item.url.as_ref())?;
+        fields.id(self.task.map(|id| id.0));
+        fields.id(self.delivery.map(|id| id.0));
+        fields.u32(self.part);
+        fields.u32(self.parts);
+        fields.time(self.created_at);
+        fields.u64(self.delay_ms);
+        Ok(fields.into_bytes())
+    }
+
+    fn from_content(_version: u8, content: &[u8]) -> Result<Self> {
+        let mut rest = Rest(content);
+        let sending = rest.flag()?;
+        let in_doubt = rest.flag()?;
+        let item = OutboxRow {
+            state: if sending { OutboxState::Sending } else { OutboxState::Waiting },
+            attempts: rest.u32()?,
+            not_before: rest.time()?,
+            updated_at: rest.time()?,
+            error: rest.json()?,
+            url: rest.json()?,
+        };
+        Ok(Self {
+            item,
+            in_doubt,
+            task: rest.id()?.map(TaskId),
+            delivery: rest.id()?.map(DeliveryId),
+            part: rest.u32()?,
+            parts: rest.u32()?,
+            created_at: rest.time()?,
+            delay_ms: rest.u64()?,
+        })
+    }
+}
+
+/// Half a SHA-256 is enough to tell deliveries apart.
+pub type DedupeKeyBytes = [u8; 16];
+
+/// The keys under which one delivery counts as seen, and until when. Numbered in the order of writing: rows with a random
+/// key of their own would each write a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DedupeRow {
     pub of: DeliveryId,
-    pub expires_at: Timestamp,
+    pub keys: Vec<(DedupeKeyBytes, Timestamp)>,
 }
 
 impl Row for DedupeRow {
     const TABLE: &'static str = "dedupe";
 
     fn to_content(&self) -> Result<Vec<u8>> {
-        let mut content = self.of.as_bytes().to_vec();
-        content.extend_from_slice(&self.expires_at.as_second().to_be_bytes());
-        Ok(content)
+        let mut fields = Fields::default();
+        fields.bytes(self.of.as_bytes());
+        for (key, expires_at) in &self.keys {
+            fields.bytes(key);
+            fields.time(*expires_at);
+        }
+        Ok(fields.into_bytes())
     }
 
     fn from_content(_version: u8, content: &[u8]) -> Result<Self> {
-        let (of, expires) = content.split_first_chunk::<16>().ok_or_else(|| codec::unreadable("it is too short"))?;
-        let expires = <[u8; 8]>::try_from(expires).map_err(codec::unreadable)?;
-        Ok(Self {
-            of: DeliveryId(uuid::Uuid::from_bytes(*of)),
-            expires_at: Timestamp::from_second(i64::from_be_bytes(expires)).map_err(codec::unreadable)?,
-        })
+        let mut rest = Rest(content);
+        let of = DeliveryId(Uuid::from_bytes(rest.array()?));
+        let mut keys = Vec::new();
+        while !rest.is_empty() {
+            keys.push((rest.array()?, rest.time()?));
+        }
+        Ok(Self { of, keys })
     }
 }
 
@@ -205,6 +360,12 @@ pub struct ConversationRow {
     pub updated_at: Timestamp,
 }
 
+/// What happened in one commit, under the number of the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HappeningRow {
+    pub happenings: Vec<Happening>,
+}
+
 /// Some consecutive lines of a task's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRow {
@@ -228,12 +389,9 @@ pub struct LayoutRow {
 
 json_rows! {
     TaskRow: "tasks";
-    OpenRow: "open";
     OutboxRow: "outbox";
-    PendingRow: "pending";
     ConversationRow: "conversations";
     Generation: "generations";
-    Happening: "happenings";
     LogSizeRow: "log-sizes";
     LayoutRow: "layout";
 }
@@ -242,5 +400,6 @@ packed_rows! {
     Delivery: "deliveries";
     SpecRow: "specs";
     CallRow: "calls";
+    HappeningRow: "happenings";
     LogRow: "logs";
 }

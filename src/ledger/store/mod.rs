@@ -1,6 +1,7 @@
 //! The redb file: opening it, its tables, and how rows lie in it. The only part of the ledger that names redb.
 
 pub mod codec;
+pub mod compact;
 pub mod database;
 pub mod kept;
 pub mod salvage;

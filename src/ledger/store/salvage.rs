@@ -15,15 +15,14 @@ use redb::{Database, ReadableDatabase as _};
 use super::codec::{self, Row};
 use super::database::{create_draft, finish_draft, with_suffix};
 use super::kept::{
-    BodyRow, CallRow, ConversationRow, DedupeRow, LogRow, LogSizeRow, OpenRow, OutboxRow, PendingRow, SpecRow, TaskRow,
+    BodyRow, CallRow, ConversationRow, DedupeRow, HappeningRow, LiveRow, LogRow, LogSizeRow, OutboxRow, PendingRow,
+    SpecRow, TaskRow,
 };
-use super::tables::{DeadMark, Entry, OutboxOf, Reader, Rows, Tables, TaskOf, Writing, join};
+use super::tables::{DeadMark, Entry, Reader, Rows, Tables, TaskOf, Writing, join};
 use super::{Failure, damaged_file};
 use crate::error::{Code, Context as _, Error, Result};
-use crate::ledger::encode;
-use crate::ledger::memory::Due;
-use crate::ledger::rows::{Delivery, Generation, Happening, OutboxState};
-use crate::model::task::TaskState;
+use crate::ledger::rows::{Delivery, Generation};
+use crate::model::task::{Reason, TaskState};
 
 /// Rows and bytes of one commit of the new file.
 const ROWS_A_COMMIT: usize = 5_000;
@@ -90,9 +89,9 @@ fn take_over(
         )*};
     }
     tables! {
-        deliveries: Delivery, bodies: BodyRow, dedupe: DedupeRow, tasks: TaskRow, specs: SpecRow, open: OpenRow,
-        dead: DeadMark, tasks_of: TaskOf, outbox: OutboxRow, calls: CallRow, pending: PendingRow, outbox_of: OutboxOf,
-        conversations: ConversationRow, generations: Generation, happenings: Happening, logs: LogRow,
+        deliveries: Delivery, bodies: BodyRow, dedupe: DedupeRow, tasks: TaskRow, specs: SpecRow, live: LiveRow,
+        dead: DeadMark, tasks_of: TaskOf, outbox: OutboxRow, calls: CallRow, pending: PendingRow,
+        conversations: ConversationRow, generations: Generation, happenings: HappeningRow, logs: LogRow,
         log_sizes: LogSizeRow,
     }
     drop(reader);
@@ -201,7 +200,7 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         .unwrap_or_else(|_| Err(damaged_file("redb could not make sense of it").into()))
 }
 
-/// Makes anew what can be derived. Which waits were left is lost with them: everything is due at once.
+/// Makes anew what can be derived from what came over.
 fn mend(draft: &Database, now: Timestamp) -> Result<(), Failure> {
     let transaction = draft.begin_write()?;
     {
@@ -212,39 +211,40 @@ fn mend(draft: &Database, now: Timestamp) -> Result<(), Failure> {
     Ok(transaction.commit()?)
 }
 
+/// A task of which only its birth is left becomes a dead letter: whether it ran is not known.
 fn mend_tasks(tables: &mut Tables<'_>, now: Timestamp) -> Result<(), Failure> {
-    let keys = tables.tasks.keys_under(&[], usize::MAX)?;
-    for key in keys {
-        let Ok(Some(task)) = tables.tasks.get(&key) else { continue };
-        if let Some(delivery) = task.delivery {
+    for key in tables.specs.keys_under(&[], usize::MAX)? {
+        let Some(spec) = tables.specs.get(&key)?.map(|row| row.spec) else { continue };
+        if let Some(delivery) = spec.delivery {
             tables.tasks_of.put(&join(delivery.as_bytes(), &key), &TaskOf)?;
         }
-        match task.state {
-            TaskState::Checking | TaskState::Queued | TaskState::Running => {
-                let Ok(Some(spec)) = tables.specs.get(&key) else { continue };
-                if !tables.open.has(&key)? {
-                    let open: OpenRow = encode::open_row(&spec.spec, &task, Due::until(now, task.not_before));
-                    tables.open.put(&key, &open)?;
-                }
+        if tables.live.has(&key)? {
+            continue;
+        }
+        let row = match tables.tasks.get(&key)? {
+            Some(row) => row,
+            None => {
+                let message = "what became of the task was lost with the ledger's damage".to_owned();
+                let reason = Reason { code: Code::LedgerDamaged, message };
+                let row = TaskRow::lost(&spec, reason, now);
+                tables.tasks.put(&key, &row)?;
+                row
             }
-            TaskState::Dead => tables.dead.put(&key, &DeadMark)?,
-            TaskState::Succeeded | TaskState::Cancelled | TaskState::Refused => {}
+        };
+        if row.state == TaskState::Dead {
+            tables.dead.put(&key, &DeadMark)?;
         }
     }
     Ok(())
 }
 
+/// A call of which only its birth is left may have gone out or not.
 fn mend_outbox(tables: &mut Tables<'_>, now: Timestamp) -> Result<(), Failure> {
-    let keys = tables.outbox.keys_under(&[], usize::MAX)?;
-    for key in keys {
-        let (Ok(Some(row)), Ok(Some(call))) = (tables.outbox.get(&key), tables.calls.get(&key)) else { continue };
-        let owners = [call.0.task.map(|id| *id.as_bytes()), call.0.delivery.map(|id| *id.as_bytes())];
-        for owner in owners.into_iter().flatten() {
-            tables.outbox_of.put(&join(&owner, &key), &OutboxOf)?;
-        }
-        let done = matches!(row.state, OutboxState::Sent | OutboxState::Failed);
-        if !done && !tables.pending.has(&key)? {
-            tables.pending.put(&key, &PendingRow::in_doubt(&call.0, &row, now))?;
+    for key in tables.calls.keys_under(&[], usize::MAX)? {
+        let Some(CallRow(item)) = tables.calls.get(&key)? else { continue };
+        let id = *item.id.as_bytes();
+        if !tables.outbox.has(&key)? && !tables.pending.has(&id)? {
+            tables.pending.put(&id, &PendingRow::in_doubt(&item, now))?;
         }
     }
     Ok(())

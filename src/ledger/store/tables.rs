@@ -12,11 +12,11 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, Write
 use super::Failure;
 use super::codec::{self, Row};
 use super::kept::{
-    BodyRow, CallRow, ConversationRow, DedupeRow, LayoutRow, LogRow, LogSizeRow, OpenRow, OutboxRow, PendingRow,
-    SpecRow, TaskRow,
+    BodyRow, CallRow, ConversationRow, DedupeRow, HappeningRow, LayoutRow, LiveRow, LogRow, LogSizeRow, OutboxRow,
+    PendingRow, SpecRow, TaskRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation, Happening};
+use crate::ledger::rows::{Delivery, Generation};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -78,10 +78,6 @@ impl<T: ReadableTable<Bytes, Bytes>, R: Row> Rows<T, R> {
         Ok(keys)
     }
 
-    pub fn last_key(&self) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(self.table.last()?.map(|(key, _)| key.value().to_vec()))
-    }
-
     pub fn first_key(&self) -> Result<Option<Vec<u8>>, Failure> {
         Ok(self.table.first()?.map(|(key, _)| key.value().to_vec()))
     }
@@ -133,10 +129,8 @@ macro_rules! marks {
 marks! {
     /// Dead letters, by task.
     DeadMark: "dead";
-    /// Delivery, then task.
+    /// Delivery, then a task that came to it later: those that it was born with are in its own row.
     TaskOf: "tasks-of";
-    /// Task or delivery, then outbox item.
-    OutboxOf: "outbox-of";
 }
 
 macro_rules! tables {
@@ -171,16 +165,15 @@ tables! {
     dedupe: DedupeRow,
     tasks: TaskRow,
     specs: SpecRow,
-    open: OpenRow,
+    live: LiveRow,
     dead: DeadMark,
     tasks_of: TaskOf,
     outbox: OutboxRow,
     calls: CallRow,
     pending: PendingRow,
-    outbox_of: OutboxOf,
     conversations: ConversationRow,
     generations: Generation,
-    happenings: Happening,
+    happenings: HappeningRow,
     logs: LogRow,
     log_sizes: LogSizeRow,
 }

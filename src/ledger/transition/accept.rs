@@ -17,11 +17,13 @@ impl Ledgers<'_, '_> {
         let key = accept.id.as_bytes();
         self.tables.deliveries.put_encoded(key, &accept.delivery)?;
         self.tables.bodies.put_encoded(key, &accept.body)?;
-        for (key, row) in &accept.dedupe {
-            self.tables.dedupe.put(key, row)?;
+        if !accept.dedupe.keys.is_empty() {
+            let number = self.memory.dedupe.next();
+            self.tables.dedupe.put(&number.to_be_bytes(), &accept.dedupe)?;
+            self.memory.dedupe.put(number, &accept.dedupe);
         }
         let started = format!("{} tasks, {} calls", accept.tasks.len(), accept.outbox.len());
-        self.happen("delivery.received", Some(&accept.webhook), (Some(accept.id), None), started)?;
+        self.happen("delivery.received", Some(&accept.webhook), (Some(accept.id), None), started);
         for task in &accept.tasks {
             self.insert_task(accept, task)?;
         }
@@ -34,10 +36,16 @@ impl Ledgers<'_, '_> {
     /// A key that has expired counts as never seen, whether it is still there or not; so does one that is damaged
     /// (work done twice is better than work lost).
     fn seen_before(&self, accept: &EncodedAccept) -> Step<Option<DeliveryId>> {
-        for (key, _) in &accept.dedupe {
-            match self.tables.dedupe.get(key) {
-                Ok(Some(row)) if row.expires_at > accept.received_at => return Ok(Some(row.of)),
-                Ok(_) => {}
+        for (key, _) in &accept.dedupe.keys {
+            let Some(number) = self.memory.dedupe.find(key) else { continue };
+            match self.tables.dedupe.get(&number.to_be_bytes()) {
+                Ok(Some(row)) => {
+                    let counts = |(seen, expires_at): &&(_, _)| seen == key && *expires_at > accept.received_at;
+                    if row.keys.iter().find(counts).is_some() {
+                        return Ok(Some(row.of));
+                    }
+                }
+                Ok(None) => {}
                 Err(Failure::Refused(error)) => tracing::error!(error = %error.internal(), "dedupe key ignored"),
                 Err(storage) => return Err(storage),
             }
@@ -48,10 +56,10 @@ impl Ledgers<'_, '_> {
     fn refuse_known_ids(&self, accept: &EncodedAccept) -> Step<()> {
         let mut known = self.tables.deliveries.has(accept.id.as_bytes())?;
         for task in &accept.tasks {
-            known |= self.tables.tasks.has(task.id.as_bytes())?;
+            known |= self.memory.queue.contains(task.id) || self.tables.tasks.has(task.id.as_bytes())?;
         }
         for call in &accept.outbox {
-            known |= self.tables.outbox.has(call.id.as_bytes())?;
+            known |= self.memory.outbox.contains(call.id) || self.tables.outbox.has(&call.key)?;
         }
         match known {
             false => Ok(()),
@@ -62,14 +70,14 @@ impl Ledgers<'_, '_> {
     fn insert_task(&mut self, accept: &EncodedAccept, task: &EncodedTask) -> Step<()> {
         let key = task.id.as_bytes();
         self.tables.specs.put_encoded(key, &task.spec)?;
-        self.tables.tasks.put_encoded(key, &task.task)?;
-        self.tables.open.put(key, &task.open)?;
-        if let Some(delivery) = task.delivery {
+        self.tables.live.put_encoded(key, &task.live_bytes)?;
+        if let Some(delivery) = task.delivery.filter(|_| task.came_later) {
             self.tables.tasks_of.put(&join(delivery.as_bytes(), key), &TaskOf)?;
         }
-        self.memory.queue.put(task.id, &task.open);
+        self.memory.queue.put(task.id, &task.live);
         *self.work = true;
-        let message = format!("`{}` is {}", task.name, task.open.state.as_str());
-        self.happen("task.created", Some(&accept.webhook), (task.delivery, Some(task.id)), message)
+        let message = format!("`{}` is {}", task.name, task.live.task.state.as_str());
+        self.happen("task.created", Some(&accept.webhook), (task.delivery, Some(task.id)), message);
+        Ok(())
     }
 }

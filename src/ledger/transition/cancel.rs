@@ -27,7 +27,7 @@ impl Ledgers<'_, '_> {
         row.updated_at = now;
         let due = Due::at_once(row.not_before);
         self.save(&spec, &mut row, was, due)?;
-        self.happen_to(kind, &spec, &row)?;
+        self.happen_to(kind, &spec, &row);
         Ok(row.with(spec.spec))
     }
 
@@ -47,7 +47,7 @@ impl Ledgers<'_, '_> {
         row.cancel_requested = false;
         row.updated_at = now;
         self.save(&spec, &mut row, was, Due::at_once(now))?;
-        self.happen_to("task.redriven", &spec, &row)?;
+        self.happen_to("task.redriven", &spec, &row);
         Ok(row.with(spec.spec))
     }
 }

@@ -12,6 +12,8 @@ use crate::model::ids::{DeliveryId, OutboxId, TaskId};
 
 /// Most rows that one command removes.
 pub const FORGOTTEN_ROWS_MAX: usize = 500;
+/// A task's own rows: log size, spec, dead letter, end, and its place under its delivery.
+const ROWS_OF_A_TASK: usize = 5;
 
 impl Ledgers<'_, '_> {
     pub(super) fn forget(&mut self, forget: &Forget) -> Step<Answer> {
@@ -19,44 +21,41 @@ impl Ledgers<'_, '_> {
         let done = match forget {
             Forget::Delivery { id, before } => self.forget_delivery(*id, *before)?,
             Forget::Task { id, before } => self.forget_task(*id, *before)?,
-            Forget::Dedupe { keys, now } => self.forget_keys(
-                keys,
-                |ledgers, key| Ok(ledgers.tables.dedupe.get(key)?.is_some_and(|row| row.expires_at <= *now)),
-                |ledgers, key| ledgers.tables.dedupe.remove(key),
-            )?,
-            Forget::Conversations { ids, before } => self.forget_keys(
-                ids,
-                |ledgers, key| Ok(ledgers.tables.conversations.get(key)?.is_some_and(|row| row.updated_at < *before)),
-                |ledgers, key| ledgers.tables.conversations.remove(key),
-            )?,
+            Forget::Dedupe { numbers, now } => self.forget_dedupe(numbers, *now)?,
+            Forget::Conversations { ids, before } => self.forget_conversations(ids, *before)?,
         };
         Ok(Answer::Forgotten { rows: self.tables.written.get() - before, more: !done })
     }
 
-    /// A row that cannot be read is as good as expired.
-    fn forget_keys(
-        &mut self,
-        keys: &[Vec<u8>],
-        is_old: impl Fn(&Self, &[u8]) -> Step<bool>,
-        remove: impl Fn(&mut Self, &[u8]) -> Step<bool>,
-    ) -> Step<bool> {
-        for key in keys.iter().take(FORGOTTEN_ROWS_MAX) {
-            let old = match is_old(self, key) {
-                Err(Failure::Refused(_)) => true,
-                other => other?,
-            };
-            if old {
-                remove(self, key)?;
+    fn forget_dedupe(&mut self, numbers: &[Vec<u8>], now: Timestamp) -> Step<bool> {
+        for key in numbers.iter().take(FORGOTTEN_ROWS_MAX) {
+            let Some(row) = self.tables.dedupe.get(key)? else { continue };
+            let Ok(number) = <[u8; 8]>::try_from(key.as_slice()) else { continue };
+            if row.keys.iter().all(|(_, expires_at)| *expires_at <= now) {
+                self.tables.dedupe.remove(key)?;
+                self.memory.dedupe.remove(u64::from_be_bytes(number), &row);
             }
         }
-        Ok(keys.len() <= FORGOTTEN_ROWS_MAX)
+        Ok(numbers.len() <= FORGOTTEN_ROWS_MAX)
+    }
+
+    fn forget_conversations(&mut self, ids: &[Vec<u8>], before: Timestamp) -> Step<bool> {
+        for id in ids.iter().take(FORGOTTEN_ROWS_MAX) {
+            if self.tables.conversations.get(id)?.is_some_and(|row| row.updated_at < before) {
+                self.tables.conversations.remove(id)?;
+            }
+        }
+        Ok(ids.len() <= FORGOTTEN_ROWS_MAX)
     }
 
     /// `true` when nothing is left of it, or when it must stay.
     fn forget_delivery(&mut self, id: DeliveryId, before: Timestamp) -> Step<bool> {
         let mut budget = FORGOTTEN_ROWS_MAX;
-        let tasks = self.tables.tasks_of.keys_under(id.as_bytes(), FORGOTTEN_ROWS_MAX)?;
-        let tasks: Vec<TaskId> = tasks.iter().filter_map(|key| second_id(key)).map(TaskId).collect();
+        let Some(delivery) = self.tables.deliveries.get(id.as_bytes())? else { return Ok(true) };
+        let later = self.tables.tasks_of.keys_under(id.as_bytes(), FORGOTTEN_ROWS_MAX)?;
+        let all_seen = later.len() < FORGOTTEN_ROWS_MAX;
+        let later = later.iter().filter_map(|key| second_id(key)).map(TaskId);
+        let tasks: Vec<TaskId> = delivery.tasks.into_iter().chain(later).collect();
         let mut must_stay = self.has_pending_calls(id.as_bytes())?;
         for task in &tasks {
             must_stay = must_stay || !self.task_is_old(*task, before)?;
@@ -69,7 +68,7 @@ impl Ledgers<'_, '_> {
                 return Ok(false);
             }
         }
-        if tasks.len() >= FORGOTTEN_ROWS_MAX || !self.remove_calls(id.as_bytes(), &mut budget)? || budget < 2 {
+        if !all_seen || !self.remove_calls(id.as_bytes(), &mut budget)? || budget < 2 {
             return Ok(false);
         }
         self.tables.bodies.remove(id.as_bytes())?;
@@ -91,26 +90,25 @@ impl Ledgers<'_, '_> {
             return Ok(false);
         }
         match self.tables.tasks.get(id.as_bytes()) {
-            Ok(row) => Ok(row.is_none_or(|row| row.state.is_terminal() && row.updated_at < before)),
+            Ok(row) => Ok(row.is_none_or(|row| row.updated_at < before)),
             Err(Failure::Refused(_)) => Ok(true),
             Err(storage) => Err(storage),
         }
     }
 
     fn has_pending_calls(&self, owner: &[u8; 16]) -> Step<bool> {
-        for key in self.tables.outbox_of.keys_under(owner, FORGOTTEN_ROWS_MAX)? {
-            if second_id(&key).is_some_and(|id| self.memory.outbox.contains(OutboxId(id))) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let calls = self.tables.calls.keys_under(owner, FORGOTTEN_ROWS_MAX)?;
+        Ok(calls.iter().filter_map(|key| second_id(key)).any(|id| self.memory.outbox.contains(OutboxId(id))))
     }
 
+    /// Whether nothing is left of it. It may be gone already, from a time when the budget was used up.
     fn remove_task(&mut self, id: TaskId, delivery: Option<DeliveryId>, budget: &mut usize) -> Step<bool> {
         let key = id.as_bytes();
-        if !remove_under(&mut self.tables.logs, key, budget)? || !self.remove_calls(key, budget)? || *budget < 5 {
+        let leaves_gone = remove_under(&mut self.tables.logs, key, budget)? && self.remove_calls(key, budget)?;
+        if !leaves_gone || *budget < ROWS_OF_A_TASK {
             return Ok(false);
         }
+        let before = self.tables.written.get();
         self.tables.log_sizes.remove(key)?;
         self.tables.specs.remove(key)?;
         if self.tables.dead.remove(key)? {
@@ -120,26 +118,14 @@ impl Ledgers<'_, '_> {
         if let Some(delivery) = delivery {
             self.tables.tasks_of.remove(&join(delivery.as_bytes(), key))?;
         }
-        *budget -= 5;
+        *budget -= self.tables.written.get() - before;
         Ok(true)
     }
 
-    /// Those that are done.
+    /// None of them is pending.
     fn remove_calls(&mut self, owner: &[u8; 16], budget: &mut usize) -> Step<bool> {
-        for key in self.tables.outbox_of.keys_under(owner, FORGOTTEN_ROWS_MAX)? {
-            let Some(id) = second_id(&key) else { continue };
-            if self.memory.outbox.contains(OutboxId(id)) {
-                continue;
-            }
-            if *budget < 3 {
-                return Ok(false);
-            }
-            self.tables.calls.remove(id.as_bytes())?;
-            self.tables.outbox.remove(id.as_bytes())?;
-            self.tables.outbox_of.remove(&key)?;
-            *budget -= 3;
-        }
-        Ok(true)
+        let all = remove_under(&mut self.tables.calls, owner, budget)?;
+        Ok(all && remove_under(&mut self.tables.outbox, owner, budget)?)
     }
 }
 

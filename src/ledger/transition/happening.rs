@@ -1,20 +1,23 @@
-//! What people and dashboards follow: a numbered row for everything that happens, the latest of them kept.
+//! What people and dashboards follow: everything that happens is numbered, and the latest of it is kept.
 
-use super::{Ledgers, Step};
+use super::{Ledgers, Memory, Step};
 use crate::ledger::rows::Happening;
-use crate::ledger::store::kept::{SpecRow, TaskRow};
+use crate::ledger::store::kept::{HappeningRow, SpecRow, TaskRow};
+use crate::ledger::store::tables::Tables;
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
 
-/// So many happenings are kept.
+/// So many happenings are kept, and up to one commit's more.
 pub const HAPPENINGS_MAX: u64 = if cfg!(test) { 1_000 } else { 100_000 };
-/// They are dropped so many at a time.
-const DROPPED_AT_ONCE: u64 = 256;
+/// Most happenings in one row.
+const HAPPENINGS_A_ROW: usize = 500;
+/// Most rows that one commit drops.
+const ROWS_DROPPED_MAX: usize = 64;
 /// Longest message in bytes.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
 impl Ledgers<'_, '_> {
-    pub(super) fn note(&mut self, kind: &str, webhook: Option<&WebhookId>, message: &str) -> Step<()> {
-        self.happen(kind, webhook, (None, None), message.to_owned())
+    pub(super) fn note(&mut self, kind: &str, webhook: Option<&WebhookId>, message: &str) {
+        self.happen(kind, webhook, (None, None), message.to_owned());
     }
 
     pub(super) fn happen(
@@ -23,27 +26,43 @@ impl Ledgers<'_, '_> {
         webhook: Option<&WebhookId>,
         (delivery, task): (Option<DeliveryId>, Option<TaskId>),
         mut message: String,
-    ) -> Step<()> {
+    ) {
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
         let seq = self.memory.next_seq;
-        let happening =
-            Happening { seq, at: self.now, kind: kind.to_owned(), webhook: webhook.cloned(), delivery, task, message };
-        self.tables.happenings.put(&seq.to_be_bytes(), &happening)?;
         self.memory.next_seq += 1;
-        if self.memory.next_seq - self.memory.first_seq >= HAPPENINGS_MAX + DROPPED_AT_ONCE {
-            for old in self.memory.first_seq..self.memory.first_seq + DROPPED_AT_ONCE {
-                self.tables.happenings.remove(&old.to_be_bytes())?;
-            }
-            self.memory.first_seq += DROPPED_AT_ONCE;
-        }
-        Ok(())
+        let (at, kind, webhook) = (self.now, kind.to_owned(), webhook.cloned());
+        self.happened.push(Happening { seq, at, kind, webhook, delivery, task, message });
     }
 
-    pub(super) fn happen_to(&mut self, kind: &str, spec: &SpecRow, row: &TaskRow) -> Step<()> {
+    pub(super) fn happen_to(&mut self, kind: &str, spec: &SpecRow, row: &TaskRow) {
         let message = match &row.reason {
             Some(reason) => format!("`{}` is {}: {}", spec.spec.command, row.state.as_str(), reason.message),
             None => format!("`{}` is {}", spec.spec.command, row.state.as_str()),
         };
-        self.happen(kind, Some(&spec.spec.webhook), (spec.spec.delivery, Some(spec.spec.id)), message)
+        self.happen(kind, Some(&spec.spec.webhook), (spec.spec.delivery, Some(spec.spec.id)), message);
     }
+}
+
+/// At the end of a commit: writes what happened in it, and drops the oldest.
+pub fn write_happenings(tables: &mut Tables<'_>, memory: &mut Memory, happened: Vec<Happening>) -> Step<()> {
+    let mut happened = happened.into_iter().peekable();
+    while let Some(first) = happened.peek().map(|happening| happening.seq) {
+        let happenings = happened.by_ref().take(HAPPENINGS_A_ROW).collect();
+        tables.happenings.put(&first.to_be_bytes(), &HappeningRow { happenings })?;
+    }
+    if memory.next_seq - memory.first_seq <= HAPPENINGS_MAX + HAPPENINGS_A_ROW as u64 {
+        return Ok(());
+    }
+    // A row may go when the one behind it still has all that is to be kept.
+    let oldest = memory.next_seq - HAPPENINGS_MAX;
+    let keys = tables.happenings.keys_under(&[], ROWS_DROPPED_MAX)?;
+    for (key, next) in keys.iter().zip(keys.iter().skip(1)) {
+        let Some(next) = <[u8; 8]>::try_from(next.as_slice()).ok().map(u64::from_be_bytes) else { continue };
+        if next > oldest {
+            break;
+        }
+        tables.happenings.remove(key)?;
+        memory.first_seq = next;
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ impl Ledgers<'_, '_> {
         if size.full || lines.is_empty() {
             return Ok(());
         }
-        if !self.tables.tasks.has(task.as_bytes())? {
+        if !self.memory.queue.contains(task) && !self.tables.tasks.has(task.as_bytes())? {
             return Err(unknown_task(task).into());
         }
         let (kept, grown) = fitting(lines, size);

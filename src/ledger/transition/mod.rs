@@ -15,6 +15,7 @@ mod outbox;
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
 #[cfg(test)]
 pub use happening::HAPPENINGS_MAX;
+pub use happening::write_happenings;
 pub use log::log_key;
 #[cfg(test)]
 pub use log::{LOG_BYTES_MAX, LOG_LINES_MAX};
@@ -26,11 +27,13 @@ use jiff::Timestamp;
 use super::command::{Answer, Command};
 use super::encode::{self, EncodedCall};
 use super::memory::Due;
+use super::memory::dedupe::Dedupe;
 use super::memory::outbox::Outbox;
 use super::memory::queue::Queue;
+use super::rows::Happening;
 use super::store::Failure;
 use super::store::kept::{SpecRow, TaskRow};
-use super::store::tables::{DeadMark, OutboxOf, Tables, join};
+use super::store::tables::{DeadMark, Tables};
 use crate::error::{Code, Error};
 use crate::model::ids::TaskId;
 use crate::model::task::{Task, TaskState};
@@ -42,6 +45,7 @@ pub type Step<T> = Result<T, Failure>;
 pub struct Memory {
     pub queue: Queue,
     pub outbox: Outbox,
+    pub dedupe: Dedupe,
     /// Running when the process started, and not ended since.
     pub interrupted: BTreeMap<TaskId, u32>,
     pub dead: usize,
@@ -57,6 +61,8 @@ pub struct Ledgers<'a, 't> {
     pub now: Timestamp,
     /// Something may have become due.
     pub work: &'a mut bool,
+    /// What happened in this commit so far.
+    pub happened: &'a mut Vec<Happening>,
 }
 
 pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer> {
@@ -82,9 +88,11 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
         }
         Command::PutGenerations(generations) => ledgers.put_generations(generations).map(|()| Answer::Done),
         Command::Note { kind, webhook, message } => {
-            ledgers.note(kind, webhook.as_ref(), message).map(|()| Answer::Done)
+            ledgers.note(kind, webhook.as_ref(), message);
+            Ok(Answer::Done)
         }
         Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
+        Command::Mend { tasks, calls } => ledgers.mend(tasks, calls).map(|()| Answer::Done),
         Command::Forget(forget) => ledgers.forget(forget),
     }
 }
@@ -95,25 +103,32 @@ fn task_answer(task: Task) -> Answer {
 
 impl Ledgers<'_, '_> {
     fn load(&self, id: TaskId) -> Step<(SpecRow, TaskRow)> {
-        let row = self.tables.tasks.get(id.as_bytes())?.ok_or_else(|| unknown_task(id))?;
-        let spec = self.tables.specs.get(id.as_bytes())?.ok_or_else(|| spec_missing(id))?;
+        let key = id.as_bytes();
+        let row = match self.tables.live.get(key)? {
+            Some(live) => live.task,
+            None => self.tables.tasks.get(key)?.ok_or_else(|| unknown_task(id))?,
+        };
+        let spec = self.tables.specs.get(key)?.ok_or_else(|| spec_missing(id))?;
         Ok((spec, row))
     }
 
     /// Writes a task and puts it where its state says, in the file and in memory.
     fn save(&mut self, spec: &SpecRow, row: &mut TaskRow, was: TaskState, due: Due) -> Step<()> {
-        row.not_before = due.at;
         let id = spec.spec.id;
-        self.tables.tasks.put(id.as_bytes(), row)?;
-        let open = encode::open_row(&spec.spec, row, due);
+        row.not_before = due.at;
+        let live = encode::live_row(&spec.spec, row.clone(), due);
         if row.state.is_terminal() {
-            self.tables.open.remove(id.as_bytes())?;
+            self.tables.live.remove(id.as_bytes())?;
+            self.tables.tasks.put(id.as_bytes(), row)?;
             self.memory.interrupted.remove(&id);
         } else {
-            self.tables.open.put(id.as_bytes(), &open)?;
+            self.tables.live.put(id.as_bytes(), &live)?;
+            if was.is_terminal() {
+                self.tables.tasks.remove(id.as_bytes())?;
+            }
         }
         self.count_dead(id, was, row.state)?;
-        self.memory.queue.put(id, &open);
+        self.memory.queue.put(id, &live);
         *self.work = true;
         Ok(())
     }
@@ -134,16 +149,8 @@ impl Ledgers<'_, '_> {
     }
 
     fn insert_call(&mut self, call: &EncodedCall) -> Step<()> {
-        let key = call.id.as_bytes();
-        self.tables.calls.put_encoded(key, &call.call)?;
-        self.tables.outbox.put_encoded(key, &call.outbox)?;
-        self.tables.pending.put(key, &call.pending)?;
-        if let Some(task) = call.pending.task {
-            self.tables.outbox_of.put(&join(task.as_bytes(), key), &OutboxOf)?;
-        }
-        if let Some(delivery) = call.pending.delivery {
-            self.tables.outbox_of.put(&join(delivery.as_bytes(), key), &OutboxOf)?;
-        }
+        self.tables.calls.put_encoded(&call.key, &call.call)?;
+        self.tables.pending.put(call.id.as_bytes(), &call.pending)?;
         self.memory.outbox.put(call.id, &call.pending, false);
         *self.work = true;
         Ok(())
