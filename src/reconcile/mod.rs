@@ -6,6 +6,7 @@ pub mod activator;
 pub mod embedded;
 pub mod judge;
 pub mod look;
+mod message;
 pub mod pass;
 pub mod rebuild;
 pub mod record;

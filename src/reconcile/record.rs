@@ -9,21 +9,19 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::message::changes;
 use super::pass::{Published, Unrecorded};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
 use crate::model::digest::Digest;
-use crate::model::plan::{Action, Kind, Verb};
-use crate::repo::{self, Change, CommitOutcome, CommitRequest, PushOutcome, Repository, message_for};
+use crate::repo::{CommitOutcome, CommitRequest, PushOutcome, Repository, message_for};
 use crate::seam::{Clock, random};
 
 /// Edits that come within this are one commit.
 const GATHER: Duration = Duration::from_millis(300);
 /// Longest wait before a failed step is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(300);
-/// Actions remembered for the next commit message; more are counted only.
-const ACTIONS_MAX: usize = 1000;
 
 /// How far recording has come, for `status`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -63,7 +61,6 @@ impl Recorder {
     pub async fn run(self, mut published: watch::Receiver<Option<Published>>, stop: CancellationToken) {
         let this = Arc::new(self);
         let mut failures = 0_u32;
-        let mut gathered: Vec<Action> = Vec::new();
         loop {
             let Some(newest) = published.borrow_and_update().clone() else {
                 tokio::select! {
@@ -73,15 +70,14 @@ impl Recorder {
             };
             let outcome = match this.serve(&newest).await {
                 Ok(()) => {
-                    let newest = this.gather(newest, &mut gathered, &mut published, &stop).await;
-                    this.record(&newest, &gathered).await
+                    let newest = this.gather(newest, &mut published, &stop).await;
+                    this.record(&newest).await
                 }
                 Err(error) => Err(error),
             };
             let wait = match outcome {
                 Ok(true) => {
                     failures = 0;
-                    gathered.clear();
                     this.poll
                 }
                 Ok(false) => {
@@ -103,46 +99,36 @@ impl Recorder {
         }
     }
 
-    /// Waits a moment for more edits; answers the newest publication and adds what was done to `gathered`.
+    /// Waits a moment for more edits, when the tree has some; answers the newest publication.
     async fn gather(
         &self,
-        newest: Published,
-        gathered: &mut Vec<Action>,
+        mut newest: Published,
         published: &mut watch::Receiver<Option<Published>>,
         stop: &CancellationToken,
     ) -> Published {
-        let add = |gathered: &mut Vec<Action>, from: &Published| {
-            let room = ACTIONS_MAX.saturating_sub(gathered.len());
-            gathered.extend(from.report.actions.iter().take(room).cloned());
-        };
-        add(gathered, &newest);
         if !self.commits || newest.report.actions.is_empty() {
             return newest;
         }
         let until = tokio::time::Instant::now() + GATHER;
-        let mut newest = newest;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return newest,
                 () = tokio::time::sleep_until(until) => return newest,
                 changed = published.changed() => {
                     if changed.is_err() { return newest }
-                    if let Some(newer) = published.borrow_and_update().clone() {
-                        add(gathered, &newer);
-                        newest = newer;
-                    }
+                    newest = published.borrow_and_update().clone().unwrap_or(newest);
                 }
             }
         }
     }
 
     /// Whether everything is recorded; false: something is in the way that may go by itself.
-    async fn record(self: &Arc<Self>, newest: &Published, actions: &[Action]) -> Result<bool> {
+    async fn record(self: &Arc<Self>, newest: &Published) -> Result<bool> {
         self.serve(newest).await?;
         if !self.commits {
             return Ok(true);
         }
-        if !self.commit(newest, actions).await? {
+        if !self.commit(newest).await? {
             return Ok(false);
         }
         if self.pushes { self.push().await } else { Ok(true) }
@@ -167,20 +153,19 @@ impl Recorder {
         Ok(())
     }
 
-    async fn commit(self: &Arc<Self>, newest: &Published, actions: &[Action]) -> Result<bool> {
+    async fn commit(self: &Arc<Self>, newest: &Published) -> Result<bool> {
         let this = Arc::clone(self);
-        let (tree, held, index) = (Arc::clone(&newest.tree), Arc::clone(&newest.held), newest.state.digest);
-        let message = message_for(&changes(actions));
+        let (tree, held, state) = (Arc::clone(&newest.tree), Arc::clone(&newest.held), Arc::clone(&newest.state));
         let outcome = blocking(move || {
             this.repository.write_served(&tree, &|path| this.contents.get(path))?;
             this.contents.recorded(&tree);
             this.repository.commit(&CommitRequest {
                 revision: &tree,
                 held: &held,
-                message,
+                message: &|paths| message_for(&changes(paths, &state.observed)),
                 trailers: vec![
                     ("Skillhook-Origin".to_owned(), "file".to_owned()),
-                    ("Skillhook-Index".to_owned(), index.to_string()),
+                    ("Skillhook-Index".to_owned(), state.digest.to_string()),
                 ],
                 author: None,
             })
@@ -244,37 +229,5 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::new(crate::error::Code::Bug, "a git step panicked").detail(error)),
-    }
-}
-
-/// What the commit message tells of.
-fn changes(actions: &[Action]) -> Vec<Change> {
-    let told = actions.iter().filter_map(|action| {
-        let verb = match action.verb {
-            Verb::Create => repo::Verb::Create,
-            Verb::Update | Verb::Touch => repo::Verb::Update,
-            Verb::Prune => repo::Verb::Delete,
-            Verb::Hold | Verb::Reject => return None,
-        };
-        let kind = match action.kind {
-            Kind::Agent => "agent",
-            Kind::Skill => "skill",
-            Kind::Webhook => "webhook",
-        };
-        let note = action.generation.map(|generation| format!("generation {generation}"));
-        Some(Change { verb, kind, name: action.name.clone(), note })
-    });
-    told.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_held_is_not_told() {
-        let action = |verb, kind| Action { kind, name: "deploy".into(), verb, generation: None, note: None };
-        let told = changes(&[action(Verb::Hold, Kind::Skill), action(Verb::Prune, Kind::Webhook)]);
-        assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["delete webhook deploy"]);
     }
 }

@@ -17,22 +17,31 @@ use super::repair::Head;
 use super::served::{missing, served_tree};
 use super::staging::Staging;
 use super::tree::{self, Leaf};
-use super::{Author, Repository, commit_id, message, status};
+use super::{Author, Repository, Verb, commit_id, message, status};
 use crate::error::{Code, Context, Error, Result};
 use crate::model::revision::{COMMITTED, CommitId, Revision};
 
 /// What is to be committed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CommitRequest<'a> {
     /// Its served tree must have been written.
     pub revision: &'a Revision,
     /// Invalid files, and directories (with a `/` at their end): HEAD's version stays, whatever the revision has.
     pub held: &'a BTreeSet<String>,
-    pub message: String,
+    /// What it says, once it is known which paths go in.
+    pub message: &'a dyn Fn(&[PathChange]) -> String,
     /// For example `("Skillhook-Origin", "api")`.
     pub trailers: Vec<(String, String)>,
     /// Who made the change; by default whoever git's configuration names.
     pub author: Option<Author>,
+}
+
+/// A path of a commit and what the commit does to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathChange {
+    /// Root-relative.
+    pub path: String,
+    pub verb: Verb,
 }
 
 /// What became of it.
@@ -101,16 +110,27 @@ fn is_held(held: &BTreeSet<String>, path: &str) -> bool {
 }
 
 /// A change of one path; the key is git's path.
+#[derive(Clone, Copy)]
 struct Wanted {
     old: Option<Leaf>,
     new: Option<Leaf>,
+}
+
+impl Wanted {
+    fn verb(self) -> Verb {
+        match (self.old, self.new) {
+            (None, _) => Verb::Create,
+            (Some(_), Some(_)) => Verb::Update,
+            (Some(_), None) => Verb::Delete,
+        }
+    }
 }
 
 /// The wanted changes, by whether a person's staged work stands in the way.
 #[derive(Default)]
 struct Sorted {
     /// By git's path.
-    accepted: BTreeMap<String, Option<Leaf>>,
+    accepted: BTreeMap<String, Wanted>,
     /// Root-relative.
     staged_by_user: Vec<String>,
 }
@@ -160,9 +180,13 @@ impl Repository {
                 false => CommitOutcome::Held { reason: HeldReason::StagedByUser, paths: staged_by_user },
             });
         }
-        let tree = tree::splice(&mut store, head.map(|head| head.tree), &accepted)?;
+        let leaves = accepted.iter().map(|(path, wanted)| (path.clone(), wanted.new)).collect();
+        let tree = tree::splice(&mut store, head.map(|head| head.tree), &leaves)?;
         store.flush()?;
-        let commit = self.write_commit(repo, tree, head, request)?;
+        let change =
+            |(path, wanted): (String, Wanted)| PathChange { path: self.root_relative(path), verb: wanted.verb() };
+        let changes: Vec<PathChange> = accepted.into_iter().map(change).collect();
+        let commit = self.write_commit(repo, tree, head, request, &changes)?;
         self.write_record(Record::Staging, commit)?;
         if let Some(reason) = self.advance(repo, &branch, head, commit, staging)? {
             return held(reason);
@@ -171,7 +195,7 @@ impl Repository {
         Ok(CommitOutcome::Committed {
             commit: commit_id(commit)?,
             parent: head.map(|head| commit_id(head.commit)).transpose()?,
-            paths: accepted.into_keys().map(|path| self.root_relative(path)).collect(),
+            paths: changes.into_iter().map(|change| change.path).collect(),
             staged_by_user,
         })
     }
@@ -249,7 +273,8 @@ impl Repository {
         let index_is_a_persons = !head.is_some_and(|head| head.moved_back);
         // Died after the index was written and before the branch moved: those entries are ours.
         let interrupted = self.read_record(Record::Staging)?.and_then(|commit| repo.find_commit(commit).ok());
-        for (path, Wanted { old, new }) in wanted {
+        for (path, change) in wanted {
+            let Wanted { old, new } = change;
             let mut known = vec![old, new];
             if let Some(commit) = &interrupted {
                 known.push(tree::find(store, commit.tree_id(), &path)?);
@@ -263,7 +288,7 @@ impl Repository {
                 continue;
             }
             staging.set(path.as_bytes(), new)?;
-            sorted.accepted.insert(path, new);
+            sorted.accepted.insert(path, change);
         }
         Ok(sorted)
     }
@@ -274,13 +299,14 @@ impl Repository {
         tree: Oid,
         head: Option<Head>,
         request: &CommitRequest<'_>,
+        changes: &[PathChange],
     ) -> Result<Oid> {
         let failed = "the commit cannot be written";
         let committer = self.signature(&self.committer(repo))?;
         let author = request.author.as_ref().map_or_else(|| Ok(committer.clone()), |author| self.signature(author))?;
         let tree = repo.find_tree(tree).context(Code::GitFailed, failed)?;
         let parent = head.map(|head| repo.find_commit(head.commit)).transpose().context(Code::GitFailed, failed)?;
-        let text = message::with_trailers(&request.message, &request.trailers);
+        let text = message::with_trailers(&(request.message)(changes), &request.trailers);
         repo.commit(None, &author, &committer, &text, &tree, &parent.iter().collect::<Vec<_>>())
             .context(Code::GitFailed, failed)
     }

@@ -42,7 +42,7 @@ use std::time::Duration;
 use git2::Oid;
 
 pub(crate) use beneath::Directory;
-pub use commit::{CommitOutcome, CommitRequest, HeldReason};
+pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
 pub use message::{Change, Verb, message_for};
 pub use program::passes_to_git;
 pub use pull::{PullOutcome, Skipped};

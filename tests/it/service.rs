@@ -16,7 +16,7 @@ use tempfile::TempDir;
 pub const SECRET: &str = "a-test-secret";
 
 /// Longest wait for anything that should happen at once.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 
 pub struct Service {
     pub dir: TempDir,
@@ -296,6 +296,14 @@ pub fn fake_agent() -> PathBuf {
     test.parent().unwrap().parent().unwrap().join("examples/fake-agent")
 }
 
+/// A port that nobody has, below those that the system gives to outgoing connections: a restart finds it free again.
+/// (One of the others may meanwhile be taken by any connection, even by one that tries to reach this very service.)
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let span = FIRST_PORT..=LAST_PORT;
+    let start = skillhook::seam::fresh_id().as_u128() as u16 % (LAST_PORT - FIRST_PORT);
+    let mut ports = span.clone().cycle().skip(usize::from(start)).take(span.len());
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
+
+const FIRST_PORT: u16 = 12_000;
+const LAST_PORT: u16 = 32_000;
