@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::{Code, Context as _, Error, Result};
+use crate::http::api::access::Access;
+use crate::http::api::guard::Hosts;
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
 use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
 use crate::http::listen::Listener;
@@ -143,7 +145,8 @@ pub async fn start(config: Config) -> Result<Service> {
 
     let limits = limits(&config);
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
-    let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
+    let access = Access::open(ledger.clone(), clock.clone())?;
+    let admin_listener = admin_listener(&config, &access)?;
     let socket = Listener::unix(&config.admin_socket())?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
@@ -159,6 +162,12 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        access: access.clone(),
+        hosts: Hosts {
+            addresses: !admin_address.ip().to_canonical().is_loopback(),
+            names: config.settings.server.admin_hosts.clone(),
+        },
+        stop: stop.clone(),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
 
@@ -170,6 +179,8 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
+
+    spawn(&mut tasks, "tokens", access.keep_uses(stop.clone()));
 
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
     spawn(&mut tasks, "secrets", secrets_again);
@@ -233,6 +244,23 @@ fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Fu
         part.await;
         name
     });
+}
+
+/// Where nobody needs a token, nobody of another machine may come in.
+fn admin_listener(config: &Config, access: &Access) -> Result<Listener> {
+    let address = &config.settings.server.admin_listen;
+    if access.any_holds() { Listener::tcp(address) } else { Listener::loopback(address) }
+}
+
+/// The tokens of a service that does not run; whoever can open its ledger owns it.
+///
+/// # Errors
+/// SH0303 when the service runs, SH0601 when there can be no ledger.
+pub fn tokens_at_rest(config: &Config) -> Result<(Ledger, Access)> {
+    prepare_data(config)?;
+    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(config))?;
+    let access = Access::open(ledger.clone(), Clock::System)?;
+    Ok((ledger, access))
 }
 
 /// The data directory is private, and git never sees it.

@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     /// SH0305 when no server answers, SH0905 after the deadline, else what the server says.
     pub async fn get(&self, route: Route, deadline: Duration) -> Result<Value> {
-        self.ask(Method::GET, route, deadline).await
+        self.ask(Method::GET, route, None, deadline).await
     }
 
     /// Asks for a change.
@@ -84,11 +84,25 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn post(&self, route: Route, deadline: Duration) -> Result<Value> {
-        self.ask(Method::POST, route, deadline).await
+        self.ask(Method::POST, route, None, deadline).await
     }
 
-    async fn ask(&self, method: Method, route: Route, deadline: Duration) -> Result<Value> {
-        let asked = self.exchange(method, route.target());
+    /// Sends a body, by whatever method.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn send(&self, method: Method, route: Route, body: &Value, deadline: Duration) -> Result<Value> {
+        self.ask(method, route, Some(body), deadline).await
+    }
+
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, route: Route, deadline: Duration) -> Result<Value> {
+        self.ask(Method::DELETE, route, None, deadline).await
+    }
+
+    async fn ask(&self, method: Method, route: Route, body: Option<&Value>, deadline: Duration) -> Result<Value> {
+        let asked = self.exchange(method, route.target(), body);
         let (status, body) = tokio::time::timeout(deadline, asked).await.map_err(|_| {
             Error::new(Code::TimedOut, format!("the server did not answer within {} s", deadline.as_secs()))
         })??;
@@ -105,7 +119,7 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, target: String) -> Result<(StatusCode, Bytes)> {
+    async fn exchange(&self, method: Method, target: String, body: Option<&Value>) -> Result<(StatusCode, Bytes)> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let broke_off = |error: hyper::Error| {
             Error::new(Code::ServerAway, "the server broke off").hint("look at its log").detail(error)
@@ -118,8 +132,13 @@ impl Client {
             .uri(target)
             .header("host", "localhost")
             .header("accept", "application/json")
-            .header("x-skillhook", "1")
-            .body(Full::new(Bytes::new()))
+            .header("x-skillhook", "1");
+        let request = match body {
+            Some(_) => request.header("content-type", "application/json"),
+            None => request,
+        };
+        let request = request
+            .body(Full::new(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()))
             .map_err(|error| Error::new(Code::Usage, "this cannot be asked").detail(error))?;
         let response = sender.send_request(request).await.map_err(broke_off)?;
         let status = response.status();

@@ -58,6 +58,10 @@ impl Answer {
         }
         let answer = Self::of_type(status, "application/problem+json", body.to_string());
         let answer = match status {
+            // The header belongs to the status (RFC 9110, section 15.5.2); providers' deliveries know no scheme for it.
+            StatusCode::UNAUTHORIZED if code == Code::TokenMissing => {
+                answer.header(header::WWW_AUTHENTICATE, "Bearer realm=\"skillhook\"")
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 answer.header(header::RETRY_AFTER, &RETRY_AFTER_SECONDS_DEFAULT.to_string())
             }

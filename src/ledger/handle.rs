@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::command::{Answer, Command, Job, OutboxDone, Reply};
 use super::encode::EncodedAccept;
 use super::lanes::{Lane, Lanes};
-use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
 use super::store::salvage::Salvage;
 use super::store::unavailable;
@@ -241,6 +241,16 @@ impl Ledger {
     /// Says that something happened; on the maintenance lane.
     pub async fn note(&self, kind: &str, webhook: Option<WebhookId>, message: String) -> Result<()> {
         self.tell(message.len(), Command::Note { kind: kind.to_owned(), webhook, message }).await
+    }
+
+    /// Keeps what somebody did among what happened.
+    pub async fn record(&self, deed: Deed) -> Result<()> {
+        self.tell(deed.message.len(), Command::Record(Box::new(deed))).await
+    }
+
+    /// Writes tokens in place of those of the same ids, with what is to be known of it.
+    pub async fn put_tokens(&self, tokens: Vec<Token>, deed: Option<Deed>) -> Result<()> {
+        self.tell(0, Command::PutTokens { tokens, deed: deed.map(Box::new) }).await
     }
 
     pub async fn depth(&self) -> Result<Depth> {

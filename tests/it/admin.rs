@@ -91,7 +91,10 @@ fn events_are_waited_for() {
     assert_eq!(nothing["next"].as_u64(), Some(begun), "{nothing}");
     assert!(quiet.elapsed() >= Duration::from_millis(900));
     let mut waiting = Wire::open(gateway.admin);
-    waiting.send(format!("GET /api/events?since={begun}&wait=20 HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+    let target = format!("/api/events?since={begun}&wait=20");
+    let token = &gateway.token;
+    let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    waiting.send(head.as_bytes());
     let id = task(&gateway, "something");
     let news = waiting.answer(LONG).expect_answer();
     assert!(quiet.elapsed() < Duration::from_secs(15));

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod access;
 mod admin;
 mod agent_run;
 mod cli;

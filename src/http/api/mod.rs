@@ -1,20 +1,22 @@
-//! The admin API, on a loopback address and on a socket file: what is served, what waits, what happened, and the few
-//! commands that people give. One table, [`table::ROUTES`], is what is served and what is documented.
+//! The admin API, on a TCP address and on a socket file: what is served, what waits, what happened, and the commands
+//! that people give. One table, [`table::ROUTES`], is what is served, what is documented, and who may use it.
 //!
-//! It has no tokens yet, so it must not be reachable by anyone but this machine's user: [`Listener::loopback`] keeps
-//! it off other interfaces, and `guard` keeps web pages in that user's browser from speaking to it.
-//!
-//! [`Listener::loopback`]: super::listen::Listener::loopback
+//! In this order a request is looked at: `guard` keeps foreign web pages out, the table says what is at the address,
+//! `access` says who asks and whether he may; only then is its body read.
 
+pub mod access;
 mod deliveries;
-mod guard;
+pub mod guard;
 mod health;
 mod index;
 mod openapi;
 mod query;
+mod request;
 pub mod state;
 pub mod table;
 mod tasks;
+mod tickets;
+pub mod tokens;
 
 use std::sync::Arc;
 
@@ -22,7 +24,9 @@ use serde_json::{Value, json};
 use warp::filters::BoxedFilter;
 use warp::http::{Method, StatusCode};
 
+use self::access::Caller;
 use self::query::Query;
+use self::request::Asked;
 use self::state::ApiState;
 use self::table::{Found, Operation};
 use super::answer::Answer;
@@ -64,28 +68,47 @@ impl Api {
     }
 
     async fn handle(&self, head: &Head, body: BodyStream) -> Answer {
-        if let Err(refusal) = guard::check(head) {
+        if let Err(refusal) = guard::check(head, &self.state.hosts) {
             return Answer::problem(refusal);
         }
         // HEAD is GET without the body, which hyper leaves out.
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
-        let (operation, id) = match table::find(&method, &head.path) {
-            Found::Operation(operation, id) => (operation, id),
+        let (operation, names) = match table::find(&method, &head.path) {
+            Found::Operation(operation, names) => (operation, names),
             Found::OtherMethods(allowed) => return Answer::method_not_allowed(&allowed),
             Found::Nothing => return Answer::problem(Error::new(Code::NotFound, "there is nothing at this address")),
         };
-        let deadline = self.limits.body_deadline;
-        if let Err(error) = self.budget.read(head, body, BODY_BYTES_MAX, deadline).await {
-            return Answer::problem(error);
-        }
-        let answer = match Query::parse(head.query.as_deref(), operation.parameters()) {
-            Ok(query) => self.run(operation, id.unwrap_or_default(), &query).await,
+        let answer = match self.caller(head, operation) {
+            Ok(caller) => self.read_and_run(head, body, operation, &names, &caller).await,
             Err(error) => Err(error),
         };
         answer.unwrap_or_else(Answer::problem)
     }
 
-    async fn run(&self, operation: Operation, id: &str, query: &Query) -> Result<Answer> {
+    /// Who asks, if he may.
+    fn caller(&self, head: &Head, operation: Operation) -> Result<Caller> {
+        let Some(scope) = operation.scope() else { return Ok(Caller::Anonymous) };
+        let caller = self.state.access.caller(head)?;
+        caller.require(scope)?;
+        Ok(caller)
+    }
+
+    async fn read_and_run(
+        &self,
+        head: &Head,
+        body: BodyStream,
+        operation: Operation,
+        names: &[&str],
+        caller: &Caller,
+    ) -> Result<Answer> {
+        let query = Query::parse(head.query.as_deref(), operation.parameters())?;
+        let body = self.budget.read(head, body, BODY_BYTES_MAX, self.limits.body_deadline).await?;
+        let asked = Asked { caller, head, names, query: &query, body: body.bytes() };
+        self.run(operation, &asked).await
+    }
+
+    async fn run(&self, operation: Operation, asked: &Asked<'_>) -> Result<Answer> {
+        let (query, id) = (asked.query, asked.names.first().copied().unwrap_or_default());
         let state = &*self.state;
         match operation {
             Operation::Live => Ok(Answer::text(StatusCode::OK, "live\n")),
@@ -104,12 +127,16 @@ impl Api {
             Operation::Tasks => tasks::list(state, query).await.map(|value| ok(&value)),
             Operation::Task => tasks::one(state, id).await.map(|value| ok(&value)),
             Operation::TaskLogs => tasks::logs(state, id, query).await.map(|value| ok(&value)),
-            Operation::CancelTask => tasks::cancel(state, id).await.map(|value| ok(&value)),
-            Operation::RetryTask => tasks::retry(state, id).await.map(|value| ok(&value)),
+            Operation::CancelTask => tasks::cancel(state, id, asked).await.map(|value| ok(&value)),
+            Operation::RetryTask => tasks::retry(state, id, asked).await.map(|value| ok(&value)),
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
+            Operation::Me => Ok(ok(&tokens::me(asked.caller))),
+            Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
+            Operation::CreateToken => tokens::create(state, asked).await,
+            Operation::RevokeToken => tokens::revoke(state, id, asked).await.map(|value| ok(&value)),
         }
     }
 }

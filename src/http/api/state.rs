@@ -8,7 +8,10 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
+use super::guard::Hosts;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Ledger;
 use crate::model::diagnostic::Diagnostic;
@@ -27,6 +30,10 @@ pub struct ApiState {
     pub metrics: Metrics,
     pub clock: Clock,
     pub started_at: Timestamp,
+    pub access: Access,
+    pub hosts: Hosts,
+    /// Cancelled when the service drains: what stays open ends then.
+    pub stop: CancellationToken,
 }
 
 /// The index as people see it.

@@ -91,6 +91,11 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             ledgers.note(kind, webhook.as_ref(), message);
             Ok(Answer::Done)
         }
+        Command::Record(deed) => {
+            ledgers.record(deed);
+            Ok(Answer::Done)
+        }
+        Command::PutTokens { tokens, deed } => ledgers.put_tokens(tokens, deed.as_deref()).map(|()| Answer::Done),
         Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
         Command::Mend { tasks, calls } => ledgers.mend(tasks, calls).map(|()| Answer::Done),
         Command::Forget(forget) => ledgers.forget(forget),
