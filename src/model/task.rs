@@ -107,11 +107,9 @@ impl TaskState {
             | TaskState::Queued
             | TaskState::Running
             | TaskState::WaitingInput => false,
-            TaskState::Succeeded
-            | TaskState::Dead
-            | TaskState::Cancelled
-            | TaskState::Refused
-            | TaskState::Expired => true,
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
+                true
+            }
         }
     }
 

@@ -128,11 +128,8 @@ impl Queue {
             }
             TaskState::AwaitingApproval => drop(self.awaiting_approval.insert(id)),
             TaskState::WaitingInput => drop(self.asking.entry(entry.place()).or_default().insert(id)),
-            TaskState::Succeeded
-            | TaskState::Dead
-            | TaskState::Cancelled
-            | TaskState::Refused
-            | TaskState::Expired => {}
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
+            }
         }
         self.entries.insert(id, entry);
     }
@@ -168,11 +165,8 @@ impl Queue {
                     }
                 }
             }
-            TaskState::Succeeded
-            | TaskState::Dead
-            | TaskState::Cancelled
-            | TaskState::Refused
-            | TaskState::Expired => {}
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
+            }
         }
     }
 

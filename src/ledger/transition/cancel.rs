@@ -20,11 +20,7 @@ impl Ledgers<'_, '_> {
                 row.cancel_requested = true;
                 "task.cancelling"
             }
-            TaskState::Succeeded
-            | TaskState::Dead
-            | TaskState::Cancelled
-            | TaskState::Refused
-            | TaskState::Expired => {
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
                 return Err(wrong_state(id, was, "cancelled").into());
             }
         };
