@@ -132,6 +132,11 @@ pub enum Answer {
     Checks(Vec<(Task, ProviderName, PreparedLookup)>),
     Claimed(Vec<(OutboxItem, bool)>),
     Revisions(Vec<Digest>),
+    /// A log got so many lines, the first of this number.
+    Logged {
+        first: u32,
+        lines: u32,
+    },
     Asking(Option<Box<Task>>),
     /// Rows that were removed, and whether there are more of the same.
     Forgotten {

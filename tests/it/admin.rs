@@ -22,7 +22,7 @@ fn gateway() -> Gateway {
 }
 
 /// A delivery that starts a task, whose id this answers.
-fn task(gateway: &Gateway, text: &str) -> String {
+pub fn task(gateway: &Gateway, text: &str) -> String {
     let mut sample = sample::find("github.issue_comment.created").unwrap();
     sample.body["comment"]["body"] = json!(format!("@agent analyze {text}"));
     sample.body["comment"]["author_association"] = json!("OWNER");
@@ -149,6 +149,9 @@ fn everything_in_the_table_answers_and_is_documented() {
     let gateway = gateway();
     let routes = gateway.get("/api").json()["routes"].clone();
     for route in routes.as_array().unwrap().iter().filter(|route| route["method"] == "GET") {
+        if route["path"] == "/api/stream" {
+            continue; // It has no end.
+        }
         let path = route["path"].as_str().unwrap().replace("{id}", "github");
         let status = gateway.get(&path).status;
         assert!(status == 200 || (status == 404 && path.contains("github")), "{path}: {status}");

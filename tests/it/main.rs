@@ -25,4 +25,5 @@ mod provider_corpus;
 mod real_agent;
 mod receiver;
 mod service;
+mod stream;
 mod wire;

@@ -16,6 +16,7 @@ use super::access::Caller;
 use super::feed::{Feed, Leave, Message, Next, Wanted};
 use super::request::Asked;
 use super::state::ApiState;
+use super::table::Operation;
 use super::tickets::LIFETIME;
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
@@ -74,6 +75,13 @@ impl Streams {
             None => Ok(Outgoing::Open(as_events(reader))),
         }
     }
+}
+
+/// The ticket with which a stream is asked for: a browser cannot send a token with one.
+pub fn ticket_in(head: &Head, operation: Operation) -> Option<String> {
+    let query = head.query.as_deref().filter(|_| operation == Operation::Stream)?;
+    let mut fields = url::form_urlencoded::parse(query.as_bytes());
+    fields.find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket.into_owned())
 }
 
 fn asks_for_socket(head: &Head) -> bool {

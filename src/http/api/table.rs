@@ -47,6 +47,8 @@ pub enum Operation {
     Delivery,
     ExplainDelivery,
     Events,
+    Stream,
+    StreamTicket,
     Me,
     Tokens,
     CreateToken,
@@ -88,6 +90,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
     get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
+    get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
+    post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
     get("/api/me", Operation::Me, "Who the request comes from, and what he may do"),
     get("/api/tokens", Operation::Tokens, "Every token: its scopes, when it expires and when it was last used"),
     post("/api/tokens", Operation::CreateToken, "Makes a token; what it reads as is shown this once"),
@@ -124,6 +128,11 @@ const BEFORE: Parameter = parameter("before", Form::Text, "Only items older than
 const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this webhook");
 const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
 const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
+const KIND: Parameter =
+    parameter("kind", Form::Text, "Only these kinds of happenings, separated by commas, for example `task.*`");
+const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
+const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
+const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =
@@ -142,6 +151,7 @@ impl Operation {
             Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
+            Operation::Stream => &[SINCE, KIND, WEBHOOK, STREAM_DELIVERY, STREAM_TASK, FROM, TICKET],
             Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
@@ -159,6 +169,7 @@ impl Operation {
             | Operation::CancelTask
             | Operation::RetryTask
             | Operation::ExplainDelivery
+            | Operation::StreamTicket
             | Operation::Me
             | Operation::Tokens
             | Operation::CreateToken
@@ -187,6 +198,8 @@ impl Operation {
             | Operation::Delivery
             | Operation::ExplainDelivery
             | Operation::Events
+            | Operation::Stream
+            | Operation::StreamTicket
             | Operation::Me => Some(Scope::Read),
             Operation::Reconcile | Operation::CancelTask | Operation::RetryTask => Some(Scope::Write),
             Operation::Tokens | Operation::CreateToken | Operation::RevokeToken => Some(Scope::Admin),

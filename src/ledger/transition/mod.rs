@@ -82,7 +82,7 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
         Command::ClaimOutbox { now, limit } => ledgers.claim_outbox(*now, *limit).map(Answer::Claimed),
         Command::OutboxDone(done) => ledgers.outbox_done(done).map(|()| Answer::Done),
         Command::Unclaim(ids) => ledgers.unclaim(ids).map(|()| Answer::Done),
-        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines).map(|()| Answer::Done),
+        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines),
         Command::PutConversation { id, conversation } => {
             ledgers.put_conversation(id, conversation).map(|()| Answer::Done)
         }
