@@ -147,6 +147,10 @@ impl Feed {
         self.ended = true;
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The next message, as soon as there is one.
     pub async fn next(&mut self) -> Next {
         loop {

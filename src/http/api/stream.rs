@@ -8,6 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _, stream};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use warp::Reply as _;
 use warp::http::{HeaderValue, Method, header};
 use warp::ws::{Message as Frame, WebSocket, Ws};
@@ -102,10 +103,12 @@ struct Reader {
 impl Reader {
     async fn next(&mut self) -> Next {
         let Self { state, caller, leave, feed, .. } = self;
-        tokio::select! {
-            biased;
-            why = leave.over(state, caller) => feed.end(why),
-            next = feed.next() => return next,
+        if !feed.has_ended() {
+            tokio::select! {
+                biased;
+                why = leave.over(state, caller) => feed.end(why),
+                next = feed.next() => return next,
+            }
         }
         // The last word, and then the end.
         feed.next().await
@@ -156,10 +159,10 @@ fn over_socket(socket: Ws, mut reader: Reader) -> warp::reply::Response {
         // Listened to apart, so that a word of the reader does not break off the reading of what he is to be told.
         let gone = CancellationToken::new();
         let hang_up = gone.clone().drop_guard();
-        tokio::spawn(async move {
+        let _listening = AbortOnDropHandle::new(tokio::spawn(async move {
             let _hang_up = hang_up;
             while incoming.next().await.is_some_and(|heard| heard.is_ok_and(|frame| !frame.is_close())) {}
-        });
+        }));
         loop {
             let next = tokio::select! {
                 () = gone.cancelled() => return,
