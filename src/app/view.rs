@@ -83,6 +83,7 @@ impl Look<'_> {
             digest: self.newest.state.digest,
             revision: self.newest.served.digest,
             applied_at: self.newest.report.at,
+            recorded: self.recorded.clone(),
             webhooks,
             skills,
             agents,

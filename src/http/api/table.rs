@@ -116,6 +116,7 @@ const SINCE: Parameter =
 const WAIT_SECONDS: Parameter =
     parameter("wait", Form::Number { least: 0, most: WAIT_SECONDS_MAX }, "Wait up to this many seconds for news");
 const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
+const WITH_SOURCE: Parameter = parameter("with_source", Form::Flag, "Fetches and pulls first");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
@@ -127,7 +128,7 @@ impl Operation {
             Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
-            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
+            Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
             | Operation::Health

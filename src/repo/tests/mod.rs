@@ -1,5 +1,6 @@
 //! The room as a whole, against real repositories and the real `git` program.
 
+mod both_ways;
 mod commits;
 mod forms;
 mod kills;
