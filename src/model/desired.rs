@@ -308,7 +308,8 @@ impl<'a> Absence<'a> {
             return Some(Diagnostic::warning(path, Code::PruneHeld, message).hint(hint));
         }
         let away = self.circumstances.now.duration_since(since);
-        if away < ABSENCE && !self.circumstances.deleted.contains(path) {
+        let meant = self.circumstances.allow_prune || self.circumstances.deleted.contains(path);
+        if away < ABSENCE && !meant {
             self.look_again = Some(ABSENCE - away);
             let message = "the file is gone: it is pruned if it stays away";
             return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));

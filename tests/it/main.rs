@@ -16,6 +16,7 @@ mod crash;
 mod disk;
 mod files;
 mod gateway;
+mod gitops;
 mod hostile;
 mod http_server;
 mod ledger;

@@ -142,6 +142,7 @@ fn commits_of_people_are_merged_and_never_rewritten() {
     assert_eq!(pull(&repo), PullOutcome::Diverged { ahead: 1, behind: 1, paths: vec!["README.md".to_owned()] });
     assert_eq!(fixture.git(&["rev-parse", "HEAD"]), before);
     fixture.git(&["merge", "-q", "-X", "ours", "-m", "resolved", "origin/main"]);
+    assert_eq!(pull(&repo), PullOutcome::UpToDate);
     assert_converged(&fixture, &repo);
 }
 

@@ -3,6 +3,7 @@
 mod both_ways;
 mod commits;
 mod forms;
+mod interleavings;
 mod kills;
 mod left_behind;
 mod pulls;
