@@ -148,7 +148,7 @@ async fn a_delivery_from_the_repository_itself_pulls_at_once() {
     let (status, _) = service.deliver("/webhooks/github", "push", "ours", &push("Octo/Hooks")).await.unwrap();
     assert!(status < 300);
     service.wait_route("/webhooks/github/merged", true).await;
-    assert_eq!(head(&service.root()), head(&remote(&service)));
+    wait_level(&service).await;
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn a_remote_that_is_away_or_silent_keeps_nobody_waiting_and_gets_everythin
     git(&service.root(), &["remote", "set-url", "origin", "../remote.git"]);
     assert_eq!(reconcile(&service, &[]).await.0, 0);
     wait_level(&service).await;
-    let titles = git(&there, &["log", "--format=%s", "main"]);
+    let titles = git(&there, &["log", "--format=%B", "main"]);
     let order: Vec<usize> = (0..4).map(|n| titles.find(&format!("s{n}")).unwrap()).collect();
     assert!(order.is_sorted_by(|a, b| a > b), "{titles}");
     assert_whole(&service);
