@@ -247,6 +247,11 @@ impl Ledger {
         Ok(self.owner.0.glance().depth.clone())
     }
 
+    /// The number of the last thing that happened; 0 when nothing has.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
+    }
+
     /// Revisions that tasks not yet finished are pinned to.
     pub async fn pinned_revisions(&self) -> Result<Vec<Digest>> {
         match self.ask(Lane::Slow, 0, Command::PinnedRevisions).await? {

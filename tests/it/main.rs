@@ -13,6 +13,7 @@ mod agent_run;
 mod cli;
 mod corpus;
 mod crash;
+mod dashboard;
 mod disk;
 mod files;
 mod gateway;
