@@ -118,8 +118,10 @@ pub(in crate::telemetry) struct Series {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Queue {
     pub checking: usize,
+    pub awaiting_approval: usize,
     pub queued: usize,
     pub running: usize,
+    pub waiting_input: usize,
     pub dead: usize,
     pub outbox_waiting: usize,
     pub oldest_queued: Option<Duration>,
@@ -138,8 +140,10 @@ impl Queue {
         let age = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
         Self {
             checking: depth.checking,
+            awaiting_approval: depth.awaiting_approval,
             queued: depth.queued,
             running: depth.running,
+            waiting_input: depth.waiting_input,
             dead: depth.dead,
             outbox_waiting: depth.outbox_waiting,
             oldest_queued: depth.oldest_queued_at.map(age),
@@ -175,9 +179,14 @@ impl Metrics {
 
     pub fn observe_queue(&self, queue: Queue) {
         let series = self.series();
-        for (state, count) in
-            [("checking", queue.checking), ("queued", queue.queued), ("running", queue.running), ("dead", queue.dead)]
-        {
+        for (state, count) in [
+            ("checking", queue.checking),
+            ("awaiting_approval", queue.awaiting_approval),
+            ("queued", queue.queued),
+            ("running", queue.running),
+            ("waiting_input", queue.waiting_input),
+            ("dead", queue.dead),
+        ] {
             series.tasks.get_or_create(&StateLabel { state }).set(gauge_value(count));
         }
         series.outbox_waiting.set(gauge_value(queue.outbox_waiting));
