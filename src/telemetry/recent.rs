@@ -82,18 +82,21 @@ impl Recent {
 
     /// The last `minutes` in spans of `minutes_each`, oldest first; spans without a minute are empty.
     pub fn spans(&self, minutes: u64, minutes_each: u64) -> Vec<Dated> {
-        let (minutes, each) = (minutes.clamp(1, MINUTES_MAX), minutes_each.max(1));
+        let (minutes, each) = (minutes.clamp(1, MINUTES_MAX), minutes_each.clamp(1, MINUTES_MAX));
         let elapsed = self.since.elapsed();
-        // Spans begin at multiples of their length, so that a chart does not tremble while it is watched.
+        // Spans end at multiples of their length, so that a chart does not tremble while it is watched.
         let end = elapsed.as_secs() / 60 / each * each + each;
-        let begin = end.saturating_sub(minutes.div_ceil(each) * each);
         let kept = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
-        let spans = (begin..end).step_by(usize::try_from(each).unwrap_or(1));
-        spans
-            .map(|from| {
-                let within = kept.iter().filter(|minute| (from..from + each).contains(&minute.number));
-                let begun_before = elapsed.saturating_sub(Duration::from_secs(from * 60));
-                Dated { begun_before, span: span(within) }
+        (1..=minutes.div_ceil(each))
+            .rev()
+            .map(|spans_back| {
+                let minutes_back = spans_back * each;
+                let of_span =
+                    |minute: &&Minute| minute.number + minutes_back >= end && minute.number + minutes_back < end + each;
+                // The span may have begun before the first minute.
+                let begun_before =
+                    (elapsed + Duration::from_secs(minutes_back * 60)).saturating_sub(Duration::from_secs(end * 60));
+                Dated { begun_before, span: span(kept.iter().filter(of_span)) }
             })
             .collect()
     }
@@ -162,6 +165,16 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn time_before_the_start_is_shown_empty() {
+        let recent = Recent::new(Instant::now());
+        recent.answered(Answer::Accepted, MS);
+        let spans = recent.spans(60, 1);
+        assert_eq!((spans.len(), spans[59].span.accepted, spans[58].span.accepted), (60, 1, 0));
+        let apart = spans[0].begun_before.saturating_sub(spans[59].begun_before);
+        assert_eq!(apart, Duration::from_secs(59 * 60));
+    }
 
     fn only(recent: &Recent) -> Span {
         recent.spans(60, 60).pop().unwrap().span

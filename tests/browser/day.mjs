@@ -57,7 +57,7 @@ await story('the overview and the picture show what is and what is not ready', a
   await page.getByRole('region', { name: /as a table/ }).first().waitFor();
   await accessible(page, 'the overview');
   await open(page, '#/webhooks?view=picture&search=bare');
-  const box = page.getByRole('link', { name: /^Webhook bare-hook, needs secret/ });
+  const box = page.getByRole('link', { name: /^bare-hook needs secret/ });
   await box.waitFor();
   await box.focus();
   await page.keyboard.press('Enter');

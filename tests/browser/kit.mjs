@@ -16,7 +16,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const WAIT_MS = 30_000;
 
 /** Opens a browser, runs the story with a page, and fails on whatever the page complained about meanwhile. */
-export async function story(name, tell, { width = 1280, height = 900, scheme = 'light' } = {}) {
+export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false } = {}) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
   const complaints = [];
   try {
@@ -31,6 +31,8 @@ export async function story(name, tell, { width = 1280, height = 900, scheme = '
       console.error(`at ${page.url()}`);
       throw error;
     }
+    // The browser itself logs every answer that is an error.
+    if (isRefused) expected(complaints, /console: Failed to load resource: the server responded with a status of 4/);
     equal(complaints, [], `${name}: nothing is complained about`);
     console.log(`good: ${name}`);
   } finally {

@@ -20,6 +20,11 @@ const PAGES = {
   delivery: `#/deliveries/${task.delivery}`,
   tasks: '#/tasks',
   task: `#/tasks/${task.id}`,
+  approvals: '#/approvals',
+  files: '#/files',
+  file: '#/files/skills/triage',
+  changes: '#/changes',
+  chat: '#/chat',
   providers: '#/providers',
   health: '#/health',
 };

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use skillhook::model::secret::SecretSet;
 
+use crate::gateway::{Gateway, Setup, Webhook};
 use crate::service::{SECRET, Service};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -35,23 +37,28 @@ fn browser_can_run() -> bool {
     can_run(&[CHROMIUM.into(), package().join("tests/browser/node_modules")])
 }
 
-/// Runs a story of `tests/browser` with a service, and shows what it said when it went wrong.
-async fn tell(story: &str, service: &Service, more: Value) {
-    let mut settings = json!({
+/// Runs a story of `tests/browser` with a service.
+async fn tell(story: &'static str, service: &Service) {
+    let settings = json!({
         "admin": service.admin_url(""),
         "receiver": service.url(""),
         "root": service.root(),
         "secret": SECRET,
-        "out": pictures(),
-        "chromium": CHROMIUM,
     });
-    let fields = more.as_object().unwrap().clone();
-    settings.as_object_mut().unwrap().extend(fields);
+    tokio::task::spawn_blocking(move || run(story, settings)).await.unwrap();
+}
+
+/// Shows what the story said.
+fn run(story: &str, mut settings: Value) {
+    settings["out"] = json!(pictures());
+    settings["chromium"] = json!(CHROMIUM);
     let mut node = Command::new("node");
     node.arg(package().join("tests/browser").join(story)).env("BROWSER_TEST", settings.to_string());
-    let output = tokio::task::spawn_blocking(move || node.output()).await.unwrap().unwrap();
+    let output = node.output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{story}\n{}", String::from_utf8_lossy(&said));
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{story}\n{said}");
+    eprintln!("{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +67,7 @@ async fn a_persons_day_goes_well_in_a_browser() {
         return;
     }
     let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 3 })).await;
-    tell("day.mjs", &service, json!({})).await;
+    tell("day.mjs", &service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +76,31 @@ async fn every_page_fits_light_and_dark_wide_and_narrow() {
         return;
     }
     let service = Service::started(json!({ "text": "It is slow because of **one** query." })).await;
-    tell("screens.mjs", &service, json!({})).await;
+    tell("screens.mjs", &service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_write_is_shown_as_text() {
+    if !browser_can_run() {
+        return;
+    }
+    let text =
+        "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script> [x](javascript:window.hacked=1)";
+    let service = Service::started(json!({ "text": text })).await;
+    tell("hostile.mjs", &service).await;
+}
+
+#[test]
+fn ten_thousand_webhooks_are_looked_through() {
+    if !browser_can_run() {
+        return;
+    }
+    let secrets = SecretSet::new().with("webhook_secret", "hunter2");
+    let webhook = |n: usize| Webhook::of("github", secrets.clone()).called(&format!("w-{n:05}"));
+    let gateway = Gateway::start(Setup::with((0..10_000).map(webhook)));
+    let address = |address: std::net::SocketAddr| format!("http://{address}");
+    let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
+    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2" }));
 }
 
 #[test]

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 
 const HEIGHT = 190;
+const DAY_SECONDS = 86_400;
 
 /** The value of a custom property, as the canvas needs it. */
 function colour(name) {
@@ -28,15 +29,15 @@ export function useScheme() {
 }
 
 /**
- * `times` in seconds; `series`: `[{name, values, tone, say(value)}]`. `stacked` draws bars upon each other; `line` is a
- * threshold `{at, name}`; `log` makes the scale logarithmic.
+ * `times` in seconds, `step` seconds apart; `series`: `[{name, values, tone}]`. `stacked` draws bars upon each other;
+ * `line` is a threshold `{at, name}`.
  */
-export function Chart({ title, sentence, times, series, stacked, line, log, say = String }) {
+export function Chart({ title, sentence, times, step, series, stacked, line, say = String }) {
   const node = useRef(null);
   const scheme = useScheme();
   useEffect(() => {
     if (!node.current || !times.length) return undefined;
-    const plot = new uPlot(options({ width: node.current.clientWidth, times, series, stacked, line, log, say }), columns(times, series, stacked), node.current);
+    const plot = new uPlot(options({ width: node.current.clientWidth, times, step, series, stacked, line, say }), columns(times, series, stacked), node.current);
     const watch = new ResizeObserver(() => plot.setSize({ width: node.current.clientWidth, height: HEIGHT }));
     watch.observe(node.current);
     return () => {
@@ -119,12 +120,11 @@ function columns(times, series, stacked) {
   return [times, ...sums.reverse()];
 }
 
-function options({ width, times, series, stacked, line, log, say }) {
+function options({ width, times, step, series, stacked, line, say }) {
   const drawn = stacked ? [...series].reverse() : series;
   const grid = { stroke: colour('line'), width: 1 };
   const axis = { stroke: colour('quiet'), grid, ticks: grid, font: '12px system-ui, sans-serif' };
   const bars = uPlot.paths.bars({ size: [0.8, 60], align: 1 });
-  const step = times.length > 1 ? times[1] - times[0] : 3600;
   return {
     width,
     height: HEIGHT,
@@ -132,9 +132,9 @@ function options({ width, times, series, stacked, line, log, say }) {
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     scales: {
       x: { time: true, range: [times[0], times.at(-1) + step] },
-      y: { distr: log ? 3 : 1, range: (_, least, most) => limits(least, most, line, log) },
+      y: { range: (_, least, most) => [0, (Math.max(most ?? 0, line ? line.at * 1.1 : 0) || 1) * 1.08] },
     },
-    axes: [axis, { ...axis, size: 62, values: (_, values) => values.map((value) => (value === null ? '' : say(value))) }],
+    axes: [{ ...axis, values: (_, times) => times.map((time) => moment(time, step)) }, { ...axis, size: 62, values: (_, values) => values.map((value) => (value === null ? '' : say(value))) }],
     series: [
       {},
       ...drawn.map((one) => ({
@@ -151,9 +151,11 @@ function options({ width, times, series, stacked, line, log, say }) {
   };
 }
 
-function limits(least, most, line, log) {
-  const top = Math.max(most ?? 0, line ? line.at * 1.15 : 0) || 1;
-  return log ? [Math.min(least || 1, 1), top * 1.5] : [0, top * 1.08];
+/** A day, or a time of the day, by how far apart the points are. */
+function moment(time, step) {
+  const date = new Date(time * 1000);
+  if (step >= DAY_SECONDS) return date.toLocaleDateString('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' });
+  return date.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
 }
 
 function threshold(plot, line) {

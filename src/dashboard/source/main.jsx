@@ -6,10 +6,14 @@ import { render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { forgetRoutes, get, onUnauthorized, remember, remembered, signIn, signOut, token } from './api.js';
-import { link, useAddress } from './hooks.js';
+import { link, useAddress, useResource, useRoutes } from './hooks.js';
 import { halt, start, watchConnection } from './live.js';
 import { Fault } from './parts.jsx';
+import { Approvals } from './pages/approvals.jsx';
+import { Changes } from './pages/changes.jsx';
+import { Chat, Conversation } from './pages/chat.jsx';
 import { Deliveries, Delivery } from './pages/deliveries.jsx';
+import { File, Files } from './pages/files.jsx';
 import { Health } from './pages/health.jsx';
 import { Overview } from './pages/overview.jsx';
 import { Providers } from './pages/providers.jsx';
@@ -22,6 +26,10 @@ const PAGES = [
   { at: 'webhooks', name: 'Webhooks', page: Webhooks, one: Webhook },
   { at: 'deliveries', name: 'Deliveries', page: Deliveries, one: Delivery },
   { at: 'tasks', name: 'Tasks', page: Tasks, one: Task },
+  { at: 'approvals', name: 'Approvals', page: Approvals },
+  { at: 'files', name: 'Skills and agents', page: Files, one: File, depth: 2 },
+  { at: 'changes', name: 'Changes', page: Changes, one: Changes },
+  { at: 'chat', name: 'Chat', page: Chat, one: Conversation },
   { at: 'providers', name: 'Providers', page: Providers },
   { at: 'health', name: 'Health', page: Health },
 ];
@@ -49,10 +57,17 @@ function App() {
   }, [access]);
   if (access === 'asking') return <p class="loading">Loading…</p>;
   if (access === 'closed') return <SignIn onDone={() => setAccess('open')} />;
-  return <Frame onSignOut={() => { signOut(); forgetRoutes(); setAccess('asking'); enter(); }} />;
+  if (access === 'wanted') return <SignIn onDone={() => setAccess('open')} onBack={() => setAccess('open')} />;
+  const leave = () => {
+    signOut();
+    forgetRoutes();
+    setAccess('asking');
+    enter();
+  };
+  return <Frame onSignOut={leave} onSignIn={() => setAccess('wanted')} />;
 }
 
-function SignIn({ onDone }) {
+function SignIn({ onDone, onBack }) {
   const [value, setValue] = useState('');
   const [isKept, setKept] = useState(false);
   const [error, setError] = useState(null);
@@ -76,7 +91,7 @@ function SignIn({ onDone }) {
     <main class="sign-in">
       <form onSubmit={submit} aria-label="Sign in">
         <h1>skillhook</h1>
-        <p>This server asks for a token.{hadToken.current && !error && ' The one that was kept here is no longer valid.'}</p>
+        <p>{onBack ? 'With a token you can change things, as far as it allows.' : 'This server asks for a token.'}{hadToken.current && !error && ' The one that was kept here is no longer valid.'}</p>
         <label class="field">
           <span>Token</span>
           <input type="password" name="token" autocomplete="current-password" required spellcheck={false} value={value} onInput={(event) => setValue(event.currentTarget.value)} ref={(node) => node && !value && node.focus()} />
@@ -88,6 +103,7 @@ function SignIn({ onDone }) {
         <button type="submit" class="primary" disabled={busy || !value.trim()}>
           {busy ? 'Signing in…' : 'Sign in'}
         </button>
+        {onBack && <button type="button" onClick={onBack}>Go on without one</button>}
         <Fault error={error} />
         <p class="hint">
           On the server, <code>skillhook token create</code> makes one. It is sent in a header and never stands in an address.
@@ -97,7 +113,7 @@ function SignIn({ onDone }) {
   );
 }
 
-function Frame({ onSignOut }) {
+function Frame({ onSignOut, onSignIn }) {
   const address = useAddress();
   const [online, setOnline] = useState(true);
   const main = useRef(null);
@@ -119,7 +135,7 @@ function Frame({ onSignOut }) {
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); main.current?.querySelector('h1')?.focus(); }}>
         Skip to the content
       </a>
-      <Navigation current={page?.at} onSignOut={onSignOut} />
+      <Navigation current={page?.at} onSignOut={onSignOut} onSignIn={onSignIn} />
       <div class="stage">
         {!online && (
           <p class="notice bad" role="alert">
@@ -134,7 +150,12 @@ function Frame({ onSignOut }) {
   );
 }
 
-function Navigation({ current, onSignOut }) {
+function Navigation({ current, onSignOut, onSignIn }) {
+  const has = useRoutes();
+  const me = useResource(has('GET', '/api/me') ? '/api/me' : null).value;
+  const marked = useRef(null);
+  // On narrow screens the names scroll sideways.
+  useEffect(() => marked.current?.scrollIntoView({ block: 'nearest', inline: 'center' }), [current]);
   return (
     <header class="bar">
       <a class="brand" href={link()}>
@@ -145,7 +166,7 @@ function Navigation({ current, onSignOut }) {
         <ul>
           {PAGES.map(({ at, name }) => (
             <li key={at}>
-              <a href={at ? link(at) : link()} aria-current={at === current ? 'page' : undefined}>
+              <a href={at ? link(at) : link()} aria-current={at === current ? 'page' : undefined} ref={at === current ? marked : undefined}>
                 {name}
               </a>
             </li>
@@ -154,8 +175,13 @@ function Navigation({ current, onSignOut }) {
       </nav>
       <div class="settings">
         <Theme />
+        {me?.kind === 'anonymous' && (
+          <button type="button" onClick={onSignIn} title="Without a token you can look, and change nothing">
+            Sign in
+          </button>
+        )}
         {token() !== null && (
-          <button type="button" onClick={onSignOut}>
+          <button type="button" onClick={onSignOut} title={me?.name && `Signed in as ${me.name}: ${me.scopes.join(', ')}`}>
             Sign out
           </button>
         )}

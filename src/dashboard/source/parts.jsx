@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { safeUrl } from './api.js';
-import { ago, spoken, tone } from './words.js';
+import { ago, spoken, tail, tone } from './words.js';
 
 export function State({ of, children }) {
   return <span class={`state ${tone(of)}`}>{children ?? spoken(of)}</span>;
@@ -53,7 +53,7 @@ export function Copy({ text, label }) {
     setTimeout(() => setDone(false), 1500);
   };
   return (
-    <button type="button" class="small" onClick={copy} aria-label={label}>
+    <button type="button" class="small" onClick={copy} aria-label={done ? 'Copied' : label}>
       {done ? 'Copied' : 'Copy'}
     </button>
   );
@@ -64,7 +64,7 @@ export function Digest({ of, label }) {
   if (!of) return <span>–</span>;
   return (
     <span class="digest">
-      <code title={of}>{of.slice(0, 12)}</code> <Copy text={of} label={label ?? 'Copy the whole digest'} />
+      <code title={of}>{of.includes('_') ? tail(of) : of.slice(0, 12)}</code> <Copy text={of} label={label ?? 'Copy the whole digest'} />
     </span>
   );
 }

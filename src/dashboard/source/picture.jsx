@@ -75,13 +75,15 @@ export function Picture({ items }) {
 }
 
 function Box({ box, isDim, setLit }) {
-  const label = `${NAMES[box.column]} ${box.name}${box.note ? `, ${box.note}` : ''}${box.why ? `: ${box.why}` : ''}`;
+  // What can be read in the box comes first, as it stands there.
+  const label = `${cut(box.name)}${box.note ? ` ${cut(box.note)}` : ''}, ${NAMES[box.column].toLowerCase()} ${box.name}${box.why ? `: ${box.why}` : ''}`;
   const tone = box.state && box.state !== 'ready' ? (box.state === 'disabled' ? 'quiet' : 'warn') : '';
   const content = (
     <>
       <title>{label}</title>
       <rect x={box.x} y={box.y} width={BOX.width} height={BOX.height} rx="7" />
       <text x={box.x + 10} y={box.y + (box.note ? 16 : 23)}>{cut(box.name)}</text>
+      {' '}
       {box.note && <text class="note" x={box.x + 10} y={box.y + 30}>{cut(box.note)}</text>}
     </>
   );

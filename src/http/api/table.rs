@@ -122,7 +122,8 @@ const SINCE: Parameter =
 const WAIT_SECONDS: Parameter =
     parameter("wait", Form::Number { least: 0, most: WAIT_SECONDS_MAX }, "Wait up to this many seconds for news");
 const HOURS: Parameter = parameter("hours", Form::Number { least: 1, most: 24 }, "So many hours back (else 1)");
-const DAYS: Parameter = parameter("days", Form::Number { least: 1, most: 366 }, "So many days, today included (else 14)");
+const DAYS: Parameter =
+    parameter("days", Form::Number { least: 1, most: 366 }, "So many days, today included (else 14)");
 const SEARCH: Parameter = parameter("search", Form::Text, "Only webhooks with this in a name");
 const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");

@@ -205,7 +205,7 @@ function Raw({ delivery }) {
           </tbody>
         </table>
       </div>
-      <p class="hint">Headers that can carry a secret are masked before they are stored.</p>
+      <p class="hint">Headers that can carry a secret or a signature are masked or left out before a request is stored.</p>
       {pretty !== null && (
         <div class="tabs" role="group" aria-label="How to show the body">
           <button type="button" aria-pressed={isPretty} onClick={() => setPretty(true)}>Indented</button>

@@ -12,6 +12,8 @@ const HOURS = [['1', 'Last hour'], ['6', 'Last 6 hours'], ['24', 'Last day']];
 const REFRESH_MS = 15_000;
 const TONES = ['one', 'two', 'three', 'four', 'five', 'six'];
 const WEBHOOKS_DRAWN = 5;
+const DAYS = 14;
+const DAY_SECONDS = 86_400;
 
 export function Overview() {
   const status = useResource('/api/status', { every: REFRESH_MS, when: () => true });
@@ -133,7 +135,7 @@ function Figure({ number, name, to, bad }) {
 function Charts() {
   const [hours, setHours] = useState('1');
   const stats = useResource(`/api/stats?hours=${hours}`, { every: REFRESH_MS, when: (one) => one.kind === 'delivery.received' });
-  const spending = useResource('/api/spending?days=14', { every: 60_000, when: (one) => one.kind === 'task.completed' });
+  const spending = useResource(`/api/spending?days=${DAYS}`, { every: 60_000, when: (one) => one.kind === 'task.completed' });
   return (
     <section aria-label="Charts">
       <div class="toolbar">
@@ -165,15 +167,15 @@ function Traffic({ stats }) {
   return (
     <>
       <Card title="Deliveries by outcome">
-        <Chart title="Deliveries by outcome" stacked times={times} series={charts.outcomes} say={count}
+        <Chart title="Deliveries by outcome" stacked times={times} step={stats.span_seconds} series={charts.outcomes} say={count}
           sentence={total ? `${count(total)} deliveries: ${count(sum('accepted'))} accepted, ${count(sum('ignored'))} ignored, ${count(sum('duplicate'))} duplicates, ${count(sum('refused'))} refused.` : 'No deliveries in this time. Send a test from a webhook’s page.'} />
       </Card>
       <Card title="Time to answer">
-        <Chart title="Time to answer" times={times} series={charts.acks} line={{ at: ACK_MS, name: 'objective: 200 ms' }} say={duration}
+        <Chart title="Time to answer" times={times} step={stats.span_seconds} series={charts.acks} line={{ at: ACK_MS, name: 'objective: 200 ms' }} say={duration}
           sentence={total ? `Slowest ${duration(charts.slowest)}; ${late ? `${late} of ${times.length} spans were` : 'no span was'} above 200 ms.` : 'No answers in this time.'} />
       </Card>
       <Card title="Queue age">
-        <Chart title="Queue age" times={times} series={charts.ages} say={(seconds) => (seconds ? duration(seconds * 1000) : '0')}
+        <Chart title="Queue age" times={times} step={stats.span_seconds} series={charts.ages} say={(seconds) => (seconds ? duration(seconds * 1000) : '0')}
           sentence={charts.oldest ? `The oldest queued task waited ${duration(charts.oldest * 1000)}.` : 'No task had to wait.'} />
       </Card>
     </>
@@ -183,11 +185,8 @@ function Traffic({ stats }) {
 /** The webhooks that cost most, and the rest together, by day. */
 function Spending({ items }) {
   const chart = useMemo(() => {
-    const days = [...new Set(items.map((item) => item.day))].sort();
-    const first = days.length ? new Date(days[0]).getTime() / 1000 : 0;
-    const last = days.length ? new Date(days.at(-1)).getTime() / 1000 : 0;
-    const times = [];
-    for (let time = first; days.length && time <= last; time += 86_400) times.push(time);
+    const today = Math.floor(Date.now() / 1000 / DAY_SECONDS) * DAY_SECONDS;
+    const times = Array.from({ length: DAYS }, (_, n) => today - (DAYS - 1 - n) * DAY_SECONDS);
     const totals = new Map();
     items.forEach((item) => totals.set(item.webhook, (totals.get(item.webhook) ?? 0) + item.cost_usd));
     const dearest = [...totals].sort((a, b) => b[1] - a[1]).slice(0, WEBHOOKS_DRAWN).map(([webhook]) => webhook);
@@ -199,7 +198,7 @@ function Spending({ items }) {
   return (
     <Card title="Cost by webhook and day">
       {items.length ? (
-        <Chart title="Cost by webhook and day" stacked times={chart.times} series={chart.series} say={money} sentence={`${money(chart.total)} for ${count(chart.tasks)} tasks in the last 14 days.`} />
+        <Chart title="Cost by webhook and day" stacked times={chart.times} step={DAY_SECONDS} series={chart.series} say={money} sentence={`${money(chart.total)} for ${count(chart.tasks)} tasks in the last 14 days.`} />
       ) : (
         <Empty title="No task in the last 14 days">What runs cost stands here once a delivery has started one.</Empty>
       )}

@@ -11,7 +11,7 @@ export function Providers() {
     { name: 'Title', width: 'minmax(0, 1.5fr)', cell: (one) => <span class="clip">{one.title}</span> },
     { name: 'Secrets that it needs', width: 'minmax(0, 1.5fr)', cell: (one) => <span class="clip">{one.secret_slots.join(', ') || 'none'}</span> },
     { name: 'Comes from', width: 'minmax(0, 1.5fr)', cell: (one) => <span class="clip">{one.source === 'catalogue' ? 'the program' : one.source}</span> },
-    { name: 'Webhooks', width: '7rem', cell: (one) => <a href={link('webhooks', { search: one.name })} aria-label={`Webhooks of ${one.name}`}>see them</a> },
+    { name: 'Webhooks', width: '7rem', cell: (one) => <a href={link('webhooks', { search: one.name })} aria-label={`see them: webhooks of ${one.name}`}>see them</a> },
   ];
   return (
     <>

@@ -221,15 +221,15 @@ function Log({ id }) {
             <span>Follow the end</span>
           </label>
           {shown.length < lines.length && <p class="hint">The last {count(shown.length)} of {count(lines.length)} lines. All of them: <code>skillhook logs {id}</code></p>}
-          <ol class="log" ref={box} tabIndex={0} aria-label="Log" role="log">
+          <div class="log" ref={box} tabIndex={0} aria-label="Log" role="log">
             {shown.map((line, n) => (
-              <li key={lines.length - shown.length + n} class={line.kind}>
+              <div key={lines.length - shown.length + n} class={`line ${line.kind}`}>
                 <time dateTime={line.at}>{clock(line.at)}</time>
                 <span class="kind">{line.kind}</span>
                 <span class="said">{line.text}</span>
-              </li>
+              </div>
             ))}
-          </ol>
+          </div>
         </>
       )}
     </>

@@ -311,7 +311,7 @@ function Commands({ spec, paths }) {
                 {command.requires_approval && <> <State of="held">asks first</State></>}
               </th>
               <td>{command.triggers.length ? command.triggers.join(', ') : ['its name', ...command.aliases].join(', ')}{command.conditions && <span class="hint"> with conditions</span>}</td>
-              <td>{command.target_agent ?? `${spec.target_agent} decides`}</td>
+              <td>{agentOf(command, spec)}</td>
               <td><a href={link('files', 'skills', command.source)}>{command.source}</a><br /><span class="hint">{paths.get(command.name) ?? 'comes with the program'}</span></td>
               <td>{command.description}</td>
             </tr>
@@ -320,6 +320,11 @@ function Commands({ spec, paths }) {
       </table>
     </div>
   );
+}
+
+function agentOf(command, spec) {
+  if (!['create_task', 'ask'].includes(command.action)) return 'none: answered at once';
+  return command.target_agent ?? `${spec.target_agent} decides`;
 }
 
 function Latest({ id }) {
