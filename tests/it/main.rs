@@ -16,6 +16,7 @@ mod claude;
 mod cli;
 mod corpus;
 mod crash;
+mod dashboard;
 mod disk;
 mod files;
 mod gateway;
