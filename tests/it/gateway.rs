@@ -232,7 +232,16 @@ impl Parts {
         });
         let (skills, agents, providers) = (Vec::new(), Vec::new(), Vec::new());
         let webhooks = webhooks.collect();
-        index.publish(IndexView { digest, revision: digest, applied_at, webhooks, skills, agents, providers });
+        index.publish(IndexView {
+            digest,
+            revision: digest,
+            applied_at,
+            recorded: Default::default(),
+            webhooks,
+            skills,
+            agents,
+            providers,
+        });
         routes.publish(Arc::new(Routes::new(made, digest, digest)));
         let access = Access::open(ledger.clone(), clock.clone()).unwrap();
         let wanted = Wanted { name: "test".to_owned(), scopes: Scopes::of([Scope::Admin]), expires_at: None };
@@ -247,6 +256,7 @@ impl Parts {
             access,
             hosts: Hosts::default(),
             stop: drain.clone(),
+            receiver_url: "https://hooks.example.org".to_owned(),
         };
         let intake = Intake::new(routes, secrets, ledger, metrics.clone(), clock, options);
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());

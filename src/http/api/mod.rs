@@ -14,6 +14,7 @@ mod openapi;
 mod query;
 mod request;
 pub mod state;
+mod stats;
 mod stream;
 pub mod table;
 mod tasks;
@@ -35,6 +36,7 @@ use self::stream::Streams;
 use self::table::{Found, Operation};
 use super::answer::Answer;
 use super::body::Budget;
+use super::dashboard;
 use super::exchange::{self, BodyStream, Head, Outgoing};
 use super::serve::Limits;
 use crate::error::{Code, Error, Result};
@@ -77,6 +79,9 @@ impl Api {
     async fn handle(&self, head: &Head, body: BodyStream, socket: Option<Ws>) -> Outgoing {
         if let Err(refusal) = guard::check(head, &self.state.hosts) {
             return Answer::problem(refusal).into();
+        }
+        if let Some(answer) = dashboard::answer(head) {
+            return answer.into();
         }
         // HEAD is GET without the body, which hyper leaves out.
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
@@ -148,6 +153,9 @@ impl Api {
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
+            Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
+            Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
+            Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
             Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),
