@@ -39,6 +39,7 @@ use crate::respond::permission::Checker;
 use crate::respond::transport::Transport;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
+use crate::secrets::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::Worker;
 use crate::worker::agent::{self, AgentConfig};
@@ -352,7 +353,11 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> 
 fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    // Without a key what is sealed stays closed; everything else is found.
+    let sealer = Sealer::open_or_create(&directory)
+        .inspect_err(|error| tracing::error!(error = error.internal(), "sealed secrets cannot be opened"))
+        .ok();
+    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -19,6 +19,7 @@ mod live;
 mod output;
 mod plan;
 mod record;
+mod seal;
 mod serve;
 mod settings_file;
 mod sheet;
@@ -149,6 +150,11 @@ enum Command {
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Seal a secret, so that it may stand in a file
+    Seal(seal::Seal),
+    /// Which secrets are set, and setting one
+    #[command(subcommand)]
+    Secret(seal::Secret),
     /// Make, list and revoke tokens of the admin API
     #[command(subcommand)]
     Token(token::Token),
@@ -201,6 +207,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Logs(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
+        Command::Seal(command) => command.run(context),
+        Command::Secret(command) => context.block_on(command.run(context)),
         Command::Token(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),

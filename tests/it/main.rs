@@ -32,3 +32,4 @@ mod receiver;
 mod service;
 mod stream;
 mod wire;
+mod writes;
