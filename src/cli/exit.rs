@@ -65,6 +65,8 @@ impl From<Code> for Exit {
             | Code::NotARepository
             | Code::InsecureBinding
             | Code::BadPayload
+            | Code::ChangeInvalid
+            | Code::EditUnsafe
             | Code::UnsupportedContent
             | Code::ReplyTarget
             | Code::Usage => Exit::Usage,
@@ -84,6 +86,8 @@ impl From<Code> for Exit {
             | Code::ReplyRefused
             | Code::PermissionDenied
             | Code::Conflict
+            | Code::StillReferenced
+            | Code::BuiltinStays
             | Code::Refused => Exit::Refused,
 
             Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,

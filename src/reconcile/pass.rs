@@ -58,12 +58,22 @@ pub struct Published {
     pub report: Arc<Report>,
     pub state: Arc<State>,
     pub catalogue: Arc<Catalogue>,
+    /// The files as the pass saw them.
+    pub snapshot: Arc<Snapshot>,
     /// Everything in force, embedded files included: what runs see.
     pub served: Arc<Revision>,
     /// The files of the tree that are good: what is committed.
     pub tree: Arc<Revision>,
     /// Paths (ending in `/` for directories) whose committed version stays, because the file is broken or doubtful.
     pub held: Arc<BTreeSet<String>>,
+}
+
+impl Published {
+    /// Whether the committed version of a path stays, whatever the tree has.
+    pub fn holds(&self, path: &str) -> bool {
+        let mut directories = path.match_indices('/').map(|(at, _)| &path[..=at]);
+        self.held.contains(path) || directories.any(|directory| self.held.contains(directory))
+    }
 }
 
 /// Contents that passes read and that are not recorded in git yet.
@@ -223,8 +233,9 @@ impl Reconciler {
         self.contents.add(self.looker.take_contents());
         let before = self.index.reader().state();
         let known = self.known(&before.observed, &snapshot);
-        let circumstances =
-            Circumstances { now, absent_since: &self.absent_since, allow_prune: activation.allow_prune };
+        let mut absent_since = self.absent_since.clone();
+        absent_since.extend(activation.deleted.iter().map(|path| (path.clone(), Timestamp::UNIX_EPOCH)));
+        let circumstances = Circumstances { now, absent_since: &absent_since, allow_prune: activation.allow_prune };
         let catalogue = self.judge.catalogue();
         let judgement = judge(&snapshot, &known, &self.embedded, &catalogue, &circumstances);
         let generations = self.generations()?;
@@ -245,7 +256,7 @@ impl Reconciler {
             actions,
             index_digest: state.digest,
             revision: served.digest,
-            problems: snapshot.problems,
+            problems: snapshot.problems.clone(),
             prune_held: judgement.prune_held,
         };
         let again =
@@ -254,6 +265,7 @@ impl Reconciler {
             report: Arc::new(report),
             state,
             catalogue,
+            snapshot: Arc::new(snapshot),
             served,
             tree: Arc::new(tree),
             held: Arc::new(held),

@@ -10,6 +10,7 @@
 
 mod admin;
 mod agent_run;
+mod changes;
 mod cli;
 mod corpus;
 mod crash;

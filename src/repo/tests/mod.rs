@@ -4,6 +4,7 @@ mod commits;
 mod forms;
 mod kills;
 mod left_behind;
+mod proposals;
 mod pulls;
 mod served_trees;
 mod transfers;
