@@ -13,7 +13,7 @@ use crate::model::change::{Authority, ChangeSet, Edit, Expect};
 use crate::model::digest::Digest;
 use crate::model::edit::{self, Change};
 use crate::model::entry::{Observed, WebhookEntry};
-use crate::model::ids::{AgentName, SkillName, WebhookId};
+use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
 use crate::model::merge::editing_skill;
 use crate::model::snapshot::{agent_path, skill_path};
 
@@ -63,20 +63,32 @@ pub struct CreateWebhook {
     pub body: String,
 }
 
+impl PutSkill {
+    pub fn edits(self) -> Vec<Edit> {
+        let main = skill_path(self.name.as_str());
+        let base = main.trim_end_matches("SKILL.md").to_owned();
+        let mut edits = vec![Edit::put(&*main, self.content.into_bytes(), self.expect)];
+        for (relative, bytes) in self.files {
+            let executable = bytes.starts_with(b"#!");
+            edits.push(Edit { executable, ..Edit::put(format!("{base}{relative}"), bytes, Expect::Any) });
+        }
+        edits
+    }
+}
+
+/// The skill in which a built-in webhook of this provider is edited.
+pub fn home_of_edits(provider: &ProviderName) -> String {
+    editing_skill(provider)
+}
+
 impl Changes {
     /// Makes or replaces a skill; files of it that are not named stay.
     ///
     /// # Errors
     /// As [`Changes::apply`].
     pub async fn put_skill(&self, put: PutSkill, asked: Asked) -> Result<Applied, Refused> {
-        let main = skill_path(put.name.as_str());
-        let base = main.trim_end_matches("SKILL.md").to_owned();
-        let mut edits = vec![Edit::put(&*main, put.content.into_bytes(), put.expect)];
-        for (relative, bytes) in put.files {
-            let executable = bytes.starts_with(b"#!");
-            edits.push(Edit { executable, ..Edit::put(format!("{base}{relative}"), bytes, Expect::Any) });
-        }
-        self.make(edits, format!("Put the skill {}", put.name), asked).await
+        let title = format!("Put the skill {}", put.name);
+        self.make(put.edits(), title, asked).await
     }
 
     /// Makes or replaces an agent.
@@ -99,17 +111,24 @@ impl Changes {
     /// # Errors
     /// SH0901, SH0722 for what is built in, and as [`Changes::apply`].
     pub async fn delete_skill(&self, name: &SkillName, expect: Expect, asked: Asked) -> Result<Applied, Refused> {
+        let edits = self.skill_deletion(name, expect)?;
+        self.make(edits, format!("Delete the skill {name}"), asked).await
+    }
+
+    /// The edits that delete a skill.
+    ///
+    /// # Errors
+    /// SH0901, SH0722 for what is built in.
+    pub fn skill_deletion(&self, name: &SkillName, expect: Expect) -> Result<Vec<Edit>> {
         let published = self.published()?;
         let main = skill_path(name.as_str());
         let base = main.trim_end_matches("SKILL.md");
         let Some(found) = published.snapshot.skills.get(name) else {
-            return Err(self.nothing_to_delete("skill", name.as_str(), self.shared.embedded.skills.contains_key(name)));
+            return Err(nothing_to_delete("skill", name.as_str(), self.shared.embedded.skills.contains_key(name)));
         };
         let below = |path: &&String| path.starts_with(base) && **path != main;
         let others = found.files.keys().filter(below).map(|path| Edit::delete(&**path, Expect::Any));
-        let mut edits: Vec<Edit> = others.collect();
-        edits.push(Edit::delete(&*main, expect));
-        self.make(edits, format!("Delete the skill {name}"), asked).await
+        Ok(others.chain([Edit::delete(&*main, expect)]).collect())
     }
 
     /// Deletes an agent that nothing names any more.
@@ -117,19 +136,27 @@ impl Changes {
     /// # Errors
     /// SH0721 with the commands that name it, SH0901, SH0722, and as [`Changes::apply`].
     pub async fn delete_agent(&self, name: &AgentName, expect: Expect, asked: Asked) -> Result<Applied, Refused> {
+        let edits = self.agent_deletion(name, expect)?;
+        self.make(edits, format!("Delete the agent {name}"), asked).await
+    }
+
+    /// The edit that deletes an agent.
+    ///
+    /// # Errors
+    /// SH0721 with the commands that name it, SH0901, SH0722.
+    pub fn agent_deletion(&self, name: &AgentName, expect: Expect) -> Result<Vec<Edit>> {
         let published = self.published()?;
         let built_in = self.shared.embedded.agents.contains_key(name);
         if !published.snapshot.agents.contains_key(name) {
-            return Err(self.nothing_to_delete("agent", name.as_str(), built_in));
+            return Err(nothing_to_delete("agent", name.as_str(), built_in));
         }
         let named = naming(&published.state.observed, name);
         if !built_in && !named.is_empty() {
             let message = format!("the agent `{name}` is named by `{}`", named.join("`, `"));
             let hint = "let these commands name another agent first";
-            return Err(Error::new(Code::StillReferenced, message).hint(hint).into());
+            return Err(Error::new(Code::StillReferenced, message).hint(hint));
         }
-        let edit = Edit::delete(agent_path(name.as_str()), expect);
-        self.make(vec![edit], format!("Delete the agent {name}"), asked).await
+        Ok(vec![Edit::delete(agent_path(name.as_str()), expect)])
     }
 
     /// Makes a webhook, in a new skill or in one that makes none yet.
@@ -191,7 +218,7 @@ impl Changes {
         }
         let (path, start) = self.home(&entry)?;
         self.edit_file(&path, format!("Edit the webhook {id}"), asked, &|now| {
-            let mut bytes = begin(now, start.as_ref())?;
+            let mut bytes = begin(now, start.as_deref())?;
             for (key, value) in &fields {
                 let mut keys = block(&bytes).unwrap_or(&["webhook_config"]).to_vec();
                 keys.push(key);
@@ -222,31 +249,48 @@ impl Changes {
         replace: bool,
         asked: Asked,
     ) -> Result<Applied, Refused> {
+        let (path, start) = self.home_of_command(id, &command, replace)?;
+        let title = format!("Add the command {} to {id}", name_of(&command));
+        self.edit_file(&path, title, asked, &|now| with_command(&path, now, start.as_deref(), &command)).await
+    }
+
+    /// The edits that add a command, upon edits that are not made yet.
+    ///
+    /// # Errors
+    /// As [`Changes::add_command`].
+    pub async fn command_edits(
+        &self,
+        id: &WebhookId,
+        command: &Value,
+        replace: bool,
+        pending: &[Edit],
+    ) -> Result<Vec<Edit>> {
+        let (path, start) = self.home_of_command(id, command, replace)?;
+        let standing = self.read(&path).await?;
+        let expect = standing.as_deref().map_or(Expect::Absent, |bytes| Expect::Is(Digest::of(bytes)));
+        let now = match pending.iter().find(|edit| edit.path == path) {
+            Some(edit) => edit.content.as_deref().map(<[u8]>::to_vec),
+            None => standing,
+        };
+        Ok(vec![Edit::put(&*path, with_command(&path, now.as_deref(), start.as_deref(), command)?, expect)])
+    }
+
+    /// Where a command is added, and what that file begins with where it may be absent.
+    fn home_of_command(&self, id: &WebhookId, command: &Value, replace: bool) -> Result<(String, Option<Vec<u8>>)> {
         let entry = self.webhook(id)?;
-        let name = command.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = name_of(command);
         if name.is_empty() {
-            return Err(Error::new(Code::Usage, "the command has no `name`").into());
+            return Err(Error::new(Code::Usage, "the command has no `name`"));
         }
-        let known = entry.spec.command(&name);
+        let known = entry.spec.command(name);
         if known.is_some() && !replace {
             let message = format!("`{id}` has a command `{name}` already");
-            return Err(Error::new(Code::Conflict, message).hint("choose another name, or replace it").into());
+            return Err(Error::new(Code::Conflict, message).hint("choose another name, or replace it"));
         }
-        let (path, start) = match known.map(|known| &known.source).filter(|skill| self.is_own(skill)) {
-            Some(skill) => (skill_path(skill.as_str()), None),
-            None => self.home(&entry)?,
-        };
-        self.edit_file(&path, format!("Add the command {name} to {id}"), asked, &|now| {
-            let bytes = begin(now, start.as_ref())?;
-            let mut keys = block(&bytes).unwrap_or(&["webhook_config"]).to_vec();
-            keys.push("commands");
-            match edit::edit(&path, &bytes, &Change::PutNamed(&keys, &command)) {
-                // There is no list yet.
-                Err(_) if !has(&bytes, &keys) => edit::edit(&path, &bytes, &Change::Set(&keys, &json!([command]))),
-                edited => edited,
-            }
-        })
-        .await
+        match known.map(|known| &known.source).filter(|skill| self.is_own(skill)) {
+            Some(skill) => Ok((skill_path(skill.as_str()), None)),
+            None => self.home(&entry),
+        }
     }
 
     /// Removes a command that a file of the repository has added.
@@ -273,7 +317,7 @@ impl Changes {
     }
 
     async fn make(&self, edits: Vec<Edit>, title: String, asked: Asked) -> Result<Applied, Refused> {
-        self.apply(ChangeSet { edits, title, authority: asked.by }, asked.wait).await
+        self.apply(ChangeSet { edits, title, authority: asked.by, proposal: None }, asked.wait).await
     }
 
     /// Edits one file, from the version that is read for it.
@@ -334,14 +378,28 @@ impl Changes {
     fn is_own(&self, skill: &SkillName) -> bool {
         !self.shared.embedded.skills.contains_key(skill)
     }
+}
 
-    fn nothing_to_delete(&self, kind: &str, name: &str, built_in: bool) -> Refused {
-        if built_in {
-            let message = format!("the {kind} `{name}` comes with the program: there is no file of it");
-            return Error::new(Code::BuiltinStays, message).into();
-        }
-        Error::new(Code::NotFound, format!("there is no {kind} `{name}`")).into()
+fn name_of(command: &Value) -> &str {
+    command.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn with_command(path: &str, now: Option<&[u8]>, start: Option<&[u8]>, command: &Value) -> Result<Vec<u8>> {
+    let bytes = begin(now, start)?;
+    let mut keys = block(&bytes).unwrap_or(&["webhook_config"]).to_vec();
+    keys.push("commands");
+    match edit::edit(path, &bytes, &Change::PutNamed(&keys, command)) {
+        // There is no list yet.
+        Err(_) if !has(&bytes, &keys) => edit::edit(path, &bytes, &Change::Set(&keys, &json!([command]))),
+        edited => edited,
     }
+}
+
+fn nothing_to_delete(kind: &str, name: &str, built_in: bool) -> Error {
+    if built_in {
+        return Error::new(Code::BuiltinStays, format!("the {kind} `{name}` comes with the program: it has no file"));
+    }
+    Error::new(Code::NotFound, format!("there is no {kind} `{name}`"))
 }
 
 /// Everything that names the agent, as `webhook/command` or `webhook`.
@@ -377,10 +435,10 @@ fn present<'b>(path: &str, now: Option<&'b [u8]>) -> Result<(&'b [u8], &'static 
     })
 }
 
-fn begin(now: Option<&[u8]>, start: Option<&Vec<u8>>) -> Result<Vec<u8>> {
+fn begin(now: Option<&[u8]>, start: Option<&[u8]>) -> Result<Vec<u8>> {
     match (now, start) {
         (Some(now), _) => Ok(now.to_vec()),
-        (None, Some(start)) => Ok(start.clone()),
+        (None, Some(start)) => Ok(start.to_vec()),
         (None, None) => Err(Error::new(Code::Conflict, "the file is gone").hint("read the present state")),
     }
 }

@@ -27,6 +27,8 @@ pub struct ChangeSet {
     /// One line for people: the subject of a proposal.
     pub title: String,
     pub authority: Authority,
+    /// The name of the proposal that this belongs to, if it becomes one; else one is made of the title.
+    pub proposal: Option<String>,
 }
 
 /// One file, put or deleted.

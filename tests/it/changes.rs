@@ -137,7 +137,8 @@ async fn what_would_not_be_valid_is_refused_and_nothing_is_written() {
         Edit::put(".claude/skills/hook/SKILL.md", naming.as_bytes(), Expect::Absent),
         Edit::put(".claude/agents/reviewer.md", AGENT.as_bytes(), Expect::Absent),
     ];
-    let both = ChangeSet { edits, title: "Both".into(), authority: Authority::of_person(Origin::Chat, "ann") };
+    let both =
+        ChangeSet { edits, title: "Both".into(), proposal: None, authority: Authority::of_person(Origin::Chat, "ann") };
     let applied = site.service.changes.apply(both, Wait::Committed).await.unwrap();
     assert_eq!((applied.webhook, applied.status), (Some(webhook("github")), Status::Committed));
     assert!(site.last_commit().contains("Skillhook-Origin: chat"));
@@ -163,12 +164,12 @@ async fn a_command_joins_the_existing_webhook_beside_others() {
     let changes = &site.service.changes;
     let before = changes.published().unwrap();
     let command = |name: &str| json!({"name": name, "prompt_template": format!("Do {name} for {{{{ text }}}}")});
-    let added: Vec<_> = tokio::join!(
-        changes.add_command(&webhook("github"), command("one"), false, asked(Origin::Api)),
-        changes.add_command(&webhook("github"), command("two"), false, asked(Origin::Cli)),
-    )
-    .into();
-    for applied in added {
+    let github = webhook("github");
+    let (one, two) = tokio::join!(
+        changes.add_command(&github, command("one"), false, asked(Origin::Api)),
+        changes.add_command(&github, command("two"), false, asked(Origin::Cli)),
+    );
+    for applied in [one, two] {
         assert_eq!(applied.unwrap().webhook, Some(webhook("github")));
     }
     let after = changes.published().unwrap();
@@ -274,7 +275,12 @@ async fn links_and_paths_that_lead_away_are_refused() {
     assert_eq!(refused.error.code(), Code::UnsafePath);
     assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
     let up = Edit::put(".claude/skills/a/../../../escaped", b"x".as_slice(), Expect::Any);
-    let set = ChangeSet { edits: vec![up], title: "x".into(), authority: Authority::of_person(Origin::Api, "ann") };
+    let set = ChangeSet {
+        edits: vec![up],
+        title: "x".into(),
+        proposal: None,
+        authority: Authority::of_person(Origin::Api, "ann"),
+    };
     let refused = site.service.changes.apply(set, Wait::Live).await.unwrap_err();
     assert_eq!(refused.error.code(), Code::ChangeInvalid);
     assert!(!site.root().join("escaped").exists() && !site.dir.path().join("escaped").exists());
