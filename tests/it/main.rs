@@ -4,13 +4,16 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
 mod admin;
 mod agent_run;
+mod anthropic;
 mod changes;
+mod claude;
 mod cli;
 mod corpus;
 mod crash;
