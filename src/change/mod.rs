@@ -43,6 +43,9 @@ const PASS_MAX: Duration = Duration::from_secs(30);
 /// How long a commit is waited for; the change is in force before.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
 
+/// How long the commit of somebody else's edit of the same file is waited for.
+const OTHERS_MAX: Duration = Duration::from_secs(5);
+
 /// What change sets are made with.
 pub struct Parts {
     pub root: PathBuf,
@@ -239,6 +242,7 @@ impl Changes {
             at: self.shared.parts.clock.now(),
             files: prepared.edits.iter().map(|edit| (edit.path.clone(), edit.digest())).collect(),
         };
+        self.shared.parts.origins.others_recorded(&entry, OTHERS_MAX).await;
         let (this, edits) = (self.clone(), prepared.edits.clone());
         let ticket = blocking(move || Ok::<_, Refused>(this.write(entry, &edits)?)).await?;
         let pass = self.activate(&prepared.edits);

@@ -35,6 +35,9 @@ const FIXED: [&str; 12] = [
     "reply_calls",
 ];
 
+/// A file as it is to be, made of what stands there now.
+type Edited<'a> = dyn Fn(Option<&[u8]>) -> Result<Vec<u8>> + Sync + 'a;
+
 /// Who asks, and for how much of it.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -326,7 +329,7 @@ impl Changes {
         path: &str,
         title: String,
         asked: Asked,
-        edited: &(dyn Fn(Option<&[u8]>) -> Result<Vec<u8>> + Sync),
+        edited: &Edited<'_>,
     ) -> Result<Applied, Refused> {
         let mut tries = 0;
         loop {

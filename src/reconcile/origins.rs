@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,26 @@ impl Origins {
         let recorded = waiting.recorded.subscribe();
         self.waiting().insert(id, waiting);
         Ok(Ticket { id, recorded })
+    }
+
+    /// Waits until no edit of somebody else waits for its commit in one of these files: two people's edits of one file
+    /// are two commits, if that does not take longer than `at_most`.
+    pub async fn others_recorded(&self, entry: &Entry, at_most: Duration) {
+        let others: Vec<_> = {
+            let waiting = self.waiting();
+            let meets = |other: &Entry| {
+                let same_author = (other.origin, &other.actor) == (entry.origin, &entry.actor);
+                !same_author && other.files.keys().any(|path| entry.files.contains_key(path))
+            };
+            waiting.values().filter(|other| meets(&other.entry)).map(|other| other.recorded.subscribe()).collect()
+        };
+        let recorded = async {
+            for mut other in others {
+                // An error means that it was settled and forgotten.
+                let _ = other.wait_for(|recorded| *recorded != Recorded::Pending).await;
+            }
+        };
+        let _ = tokio::time::timeout(at_most, recorded).await;
     }
 
     /// All its files are written; the pass with this number sees them.

@@ -215,14 +215,14 @@ async fn webhooks_are_made_disabled_and_removed_while_their_skill_stays() {
     assert!(!published.state.observed.webhooks.contains_key("deploys"));
     assert!(published.state.observed.skills.contains_key("deploys"));
     // A built-in one is disabled in the file that stands for its edits, and comes back when that file goes.
-    let kept = changes.delete_webhook(&webhook("jira"), asked(Origin::Api)).await.unwrap_err();
+    let kept = changes.delete_webhook(&webhook("gitlab"), asked(Origin::Api)).await.unwrap_err();
     assert_eq!(kept.error.code(), Code::BuiltinStays);
-    changes.set_enabled(&webhook("jira"), false, asked(Origin::Api)).await.unwrap();
-    assert!(!changes.published().unwrap().state.observed.webhooks["jira"].spec.enabled);
-    changes.delete_skill(&skill("jira-commands"), Expect::Any, asked(Origin::Api)).await.unwrap();
-    assert!(changes.published().unwrap().state.observed.webhooks["jira"].spec.enabled);
+    changes.set_enabled(&webhook("gitlab"), false, asked(Origin::Api)).await.unwrap();
+    assert!(!changes.published().unwrap().state.observed.webhooks["gitlab"].spec.enabled);
+    changes.delete_skill(&skill("gitlab-commands"), Expect::Any, asked(Origin::Api)).await.unwrap();
+    assert!(changes.published().unwrap().state.observed.webhooks["gitlab"].spec.enabled);
     let fixed = serde_json::Map::from_iter([("endpoint".to_owned(), json!("/webhooks/other"))]);
-    let refused = changes.edit_webhook(&webhook("jira"), fixed, asked(Origin::Api)).await.unwrap_err();
+    let refused = changes.edit_webhook(&webhook("gitlab"), fixed, asked(Origin::Api)).await.unwrap_err();
     assert_eq!(refused.error.code(), Code::Refused);
 }
 
