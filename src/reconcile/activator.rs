@@ -42,7 +42,7 @@ pub struct Activation {
 }
 
 impl Activation {
-    fn new(scope: Scope, reason: &'static str) -> Self {
+    pub fn new(scope: Scope, reason: &'static str) -> Self {
         Self { scope, reasons: BTreeSet::from([reason]), allow_prune: false, deleted: BTreeSet::new() }
     }
 }
