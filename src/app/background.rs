@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::pass::Published;
 use crate::seam::{Clock, random};
+use crate::telemetry::metrics::{Metrics, Queue};
 use crate::workspace::Workspaces;
 
 /// Longest wait for a pass that somebody asked for.
@@ -22,6 +23,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10 * 60);
 const WORKSPACE_AGE_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// All workspaces together, in bytes.
 const WORKSPACES_BYTES_MAX: u64 = 4 << 30;
+/// How often the queue is looked at; the charts show minutes.
+const SAMPLING: Duration = Duration::from_secs(20);
 /// How often old rows are looked for.
 const MAINTENANCE: Duration = Duration::from_secs(10);
 
@@ -87,6 +90,16 @@ pub(super) async fn housekeeping(workspaces: Workspaces, clock: Clock, stop: Can
             Err(_) => return,
         }
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(HOUSEKEEPING) => {} }
+    }
+}
+
+/// Looks at the queue now and then, so that its past can be shown.
+pub(super) async fn sampler(ledger: Ledger, metrics: Metrics, clock: Clock, stop: CancellationToken) {
+    loop {
+        if let Ok(depth) = ledger.depth().await {
+            metrics.observe_queue(Queue::of(&depth, clock.now()));
+        }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(SAMPLING) => {} }
     }
 }
 

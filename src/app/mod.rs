@@ -177,6 +177,7 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
 
@@ -231,7 +232,8 @@ pub async fn start(config: Config) -> Result<Service> {
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
-    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
+    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock.clone(), stop.clone()));
+    spawn(&mut tasks, "sampler", background::sampler(ledger.clone(), metrics, clock, stop.clone()));
 
     let drain = Duration::from_secs(config.settings.server.drain_seconds);
     Ok(Service {
@@ -246,6 +248,12 @@ pub async fn start(config: Config) -> Result<Service> {
         tasks,
         drain,
     })
+}
+
+/// What providers call: the public address where there is one.
+fn receiver_url(config: &Config, receiver: std::net::SocketAddr) -> String {
+    let public = config.settings.server.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+    public.unwrap_or_else(|| format!("http://{receiver}"))
 }
 
 fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = T> + Send + 'static) {

@@ -220,6 +220,7 @@ impl Parts {
             metrics: metrics.clone(),
             clock: clock.clone(),
             started_at: applied_at,
+            receiver_url: "https://hooks.example.org".to_owned(),
         };
         let intake = Intake::new(routes, secrets, ledger, metrics.clone(), clock, options);
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());

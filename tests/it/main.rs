@@ -17,6 +17,7 @@ mod claude;
 mod cli;
 mod corpus;
 mod crash;
+mod dashboard;
 mod disk;
 mod files;
 mod gateway;

@@ -27,6 +27,8 @@ pub struct ApiState {
     pub metrics: Metrics,
     pub clock: Clock,
     pub started_at: Timestamp,
+    /// What providers call, without a path: `https://hooks.example.org`.
+    pub receiver_url: String,
 }
 
 /// The index as people see it.
