@@ -32,6 +32,7 @@ use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::Origins;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::record::{Progress, Recorder};
+use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::outbox::Sender;
@@ -57,6 +58,8 @@ pub struct Service {
     pub activator: Activator,
     /// Through which skills, agents and providers are edited.
     pub changes: Changes,
+    /// Has the remote asked.
+    pub bell: Bell,
     /// What passes published.
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
@@ -111,7 +114,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
     let judge = Judge::new(rules(&config))?;
-    let activator = Activator::default();
+    let (activator, bell) = (Activator::default(), Bell::default());
     let transport = Transport::new()?;
 
     let reader = index.reader();
@@ -122,7 +125,8 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         activator: activator.clone(),
         clock: clock.clone(),
-        history: (found != Found::Whole).then(|| repository.clone()),
+        repository: Some(repository.clone()),
+        rebuilds: found != Found::Whole,
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
@@ -143,7 +147,11 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger.clone(),
         metrics.clone(),
         clock.clone(),
-        intake_options(&config, &reconciler.catalogue(), &secrets),
+        intake::Options {
+            repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
+            bell: bell.clone(),
+            ..intake_options(&config, &reconciler.catalogue(), &secrets)
+        },
     );
 
     let limits = limits(&config);
@@ -180,6 +188,7 @@ pub async fn start(config: Config) -> Result<Service> {
         receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
@@ -199,7 +208,11 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
     spawn(&mut tasks, "watch", watcher::watch(config.root.clone(), activator.clone(), stop.clone()));
     spawn(&mut tasks, "timer", background::timer(activator.clone(), config.poll(), stop.clone()));
-    spawn(&mut tasks, "requests", background::requests(requests, activator.clone(), published.clone(), stop.clone()));
+    spawn(
+        &mut tasks,
+        "requests",
+        background::requests(requests, activator.clone(), bell.clone(), published.clone(), stop.clone()),
+    );
     spawn(
         &mut tasks,
         "view",
@@ -211,13 +224,27 @@ pub async fn start(config: Config) -> Result<Service> {
         contents,
         origins,
         clock: clock.clone(),
-        progress: progress_sender,
+        progress: progress_sender.clone(),
+        activator: activator.clone(),
+        committed: committed_sender,
         commits: config.settings.git.commit,
-        pushes: config.settings.git.push,
-        network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
     spawn(&mut tasks, "recorder", recorder.run(published.clone(), stop.clone()));
+    let source = Source {
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        clock: clock.clone(),
+        bell: bell.clone(),
+        progress: progress_sender,
+        published: published.clone(),
+        pulls: config.settings.git.pull,
+        pushes: config.settings.git.commit && config.settings.git.push,
+        network: Duration::from_secs(config.settings.git.network_seconds),
+        poll: config.poll(),
+    };
+    spawn(&mut tasks, "source", source.run(committed, stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
         transport: transport.clone(),
@@ -242,6 +269,7 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger,
         activator,
         changes,
+        bell,
         published,
         progress,
         stop,
@@ -314,6 +342,7 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> 
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
         providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        ..intake::Options::default()
     }
 }
 

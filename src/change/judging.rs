@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-
 use super::staging::{self, Touched};
 use super::{Changes, Refused};
 use crate::error::Code;
@@ -35,8 +33,8 @@ impl Changes {
         let snapshot =
             staging::snapshot(&parts.root, edits, &published.snapshot, &mut judge_of_files, now.as_nanosecond())?;
         let observed = &published.state.observed;
-        let absent_since = gone(edits);
-        let circumstances = Circumstances { now, absent_since: &absent_since, allow_prune: true };
+        let (absent_since, deleted) = (BTreeMap::new(), gone(edits));
+        let circumstances = Circumstances { now, absent_since: &absent_since, allow_prune: false, deleted: &deleted };
         let catalogue = judge_of_files.catalogue();
         let judgement = judge(&snapshot, observed, &self.shared.embedded, &catalogue, &circumstances);
         let mut known: BTreeSet<Diagnostic> = observed.diagnostics().into_iter().collect();
@@ -55,9 +53,8 @@ impl Changes {
 }
 
 /// What is deleted on request is gone at once.
-fn gone(edits: &[Edit]) -> BTreeMap<String, Timestamp> {
-    let deleted = edits.iter().filter(|edit| edit.content.is_none());
-    deleted.map(|edit| (edit.path.clone(), Timestamp::UNIX_EPOCH)).collect()
+fn gone(edits: &[Edit]) -> BTreeSet<String> {
+    edits.iter().filter(|edit| edit.content.is_none()).map(|edit| edit.path.clone()).collect()
 }
 
 /// Everything that is wrong because of the change.

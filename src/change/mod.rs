@@ -35,7 +35,7 @@ use crate::reconcile::embedded;
 use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::{Entry, Origins, Recorded, Ticket};
 use crate::reconcile::pass::Published;
-use crate::repo::{Directory, ProposeRequest, ProposedFile, Repository};
+use crate::repo::{BranchFile, BranchRequest, Directory, Repository};
 use crate::seam::Clock;
 
 /// How long a pass over a change may take.
@@ -338,10 +338,10 @@ impl Changes {
         let title = change::title(&set.title);
         let file = |edit: &Edit| {
             let bytes = edit.content.clone()?;
-            Some(ProposedFile { bytes, executable: edit.executable })
+            Some(BranchFile { bytes, executable: edit.executable })
         };
         let widens: String = prepared.would_be.widens.iter().map(|each| format!("- {each}\n")).collect();
-        let request = ProposeRequest {
+        let request = BranchRequest {
             branch: format!("skillhook/proposal/{}", slug(&title)),
             edits: prepared.edits.iter().map(|edit| (edit.path.clone(), file(edit))).collect(),
             message: if widens.is_empty() {
@@ -356,7 +356,7 @@ impl Changes {
         };
         let this = self.clone();
         let network = self.shared.parts.network;
-        let proposed = blocking(move || this.shared.parts.repository.propose(&request, network)).await?;
+        let proposed = blocking(move || this.shared.parts.repository.propose_branch(&request, network)).await?;
         let applied = self.answer(prepared, Status::Proposed);
         let note = proposed.not_pushed.map(|reason| format!("the branch could not be pushed: {reason}"));
         Ok(Applied { commit: Some(proposed.commit.to_string()), branch: Some(proposed.branch), note, ..applied })

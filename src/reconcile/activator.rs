@@ -37,12 +37,13 @@ pub struct Activation {
     pub reasons: BTreeSet<&'static str>,
     /// A person confirmed that large deletions are meant.
     pub allow_prune: bool,
-    /// Main files whose deletion was asked for: their absence needs no second look.
+    /// Paths whose deletion was asked for, or came with a pulled commit: their absence needs no second look.
     pub deleted: BTreeSet<String>,
 }
 
 impl Activation {
-    pub fn new(scope: Scope, reason: &'static str) -> Self {
+    /// A look at `scope`, and nothing that anybody confirmed.
+    pub fn of(scope: Scope, reason: &'static str) -> Self {
         Self { scope, reasons: BTreeSet::from([reason]), allow_prune: false, deleted: BTreeSet::new() }
     }
 }
@@ -72,17 +73,22 @@ impl Default for Activator {
 impl Activator {
     /// Marks the scope dirty; answers the number of the pass that will have looked at it.
     pub fn activate(&self, scope: Scope, reason: &'static str) -> u64 {
-        self.mark(Activation::new(scope, reason))
+        self.mark(Activation::of(scope, reason))
     }
 
     /// As [`Activator::activate`], after files were deleted on request.
     pub fn activate_after_deletion(&self, scope: Scope, reason: &'static str, deleted: BTreeSet<String>) -> u64 {
-        self.mark(Activation { deleted, ..Activation::new(scope, reason) })
+        self.mark(Activation { deleted, ..Activation::of(scope, reason) })
     }
 
     /// As [`Activator::activate`] over everything, with the confirmation that large deletions are meant.
     pub fn activate_allowing_prune(&self, reason: &'static str) -> u64 {
-        self.mark(Activation { allow_prune: true, ..Activation::new(Scope::Everything, reason) })
+        self.mark(Activation { allow_prune: true, ..Activation::of(Scope::Everything, reason) })
+    }
+
+    /// As [`Activator::activate`] over everything, after a pull that deleted these paths.
+    pub fn activate_after_pull(&self, deleted: BTreeSet<String>) -> u64 {
+        self.mark(Activation { deleted, ..Activation::of(Scope::Everything, "pull") })
     }
 
     fn mark(&self, new: Activation) -> u64 {

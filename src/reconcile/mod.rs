@@ -11,4 +11,5 @@ pub mod origins;
 pub mod pass;
 pub mod rebuild;
 pub mod record;
+pub mod source;
 pub mod watch;

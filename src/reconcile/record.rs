@@ -1,5 +1,5 @@
-//! Records in git what a pass published: the served tree at once, the commit a moment later, the push with backoff.
-//! It follows the newest publication and skips what it overtook; trouble here never holds a pass up.
+//! Records in git what a pass published: the served tree at once, the commit a moment later. It follows the newest
+//! publication and skips what it overtook; trouble here never holds a pass up, and the network is another part's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,16 +10,18 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::activator::{Activator, Scope};
 use super::message::changes;
 use super::origins::{Matching, Origins};
 use super::pass::{Published, Unrecorded};
+use super::source::Remote;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
 use crate::model::change::Origin;
 use crate::model::digest::Digest;
 use crate::model::revision::CommitId;
-use crate::repo::{CommitOutcome, CommitRequest, PushOutcome, Repository, message_for};
+use crate::repo::{CommitOutcome, CommitRequest, HeldReason, Repository, message_for};
 use crate::seam::{Clock, random};
 
 /// Edits that come within this are one commit.
@@ -34,6 +36,7 @@ pub struct Progress {
     pub served: Option<Digest>,
     pub committed: Step,
     pub pushed: Step,
+    pub remote: Remote,
 }
 
 /// One step of recording.
@@ -55,10 +58,12 @@ pub struct Recorder {
     pub origins: Origins,
     pub clock: Clock,
     pub progress: watch::Sender<Progress>,
+    /// Wakes a pass when the branch moved under the last one.
+    pub activator: Activator,
+    /// The newest commit that is known to hold what was published.
+    pub committed: watch::Sender<Option<String>>,
     pub commits: bool,
-    pub pushes: bool,
-    pub network: Duration,
-    /// Even without news, held commits and failed pushes are tried again after this.
+    /// Even without news, held commits are tried again after this.
     pub poll: Duration,
 }
 
@@ -139,10 +144,7 @@ impl Recorder {
             }
             return Ok(true);
         }
-        if !self.commit(newest).await? {
-            return Ok(false);
-        }
-        if self.pushes { self.push().await } else { Ok(true) }
+        self.commit(newest).await
     }
 
     async fn serve(self: &Arc<Self>, newest: &Published) -> Result<()> {
@@ -211,6 +213,7 @@ impl Recorder {
     ) -> Result<Option<Option<CommitId>>> {
         let this = Arc::clone(self);
         let (tree, state) = (Arc::clone(&newest.tree), Arc::clone(&newest.state));
+        let upon = newest.upon.clone();
         let outcome = blocking(move || {
             this.repository.write_served(&tree, &|path| this.contents.get(path))?;
             this.contents.recorded(&tree);
@@ -219,6 +222,7 @@ impl Recorder {
             trailers.push(("Skillhook-Index".to_owned(), state.digest.to_string()));
             this.repository.commit(&CommitRequest {
                 revision: &tree,
+                upon,
                 held: &held,
                 only: only.as_ref(),
                 message: &|paths| message_for(&changes(paths, &state.observed)),
@@ -233,11 +237,23 @@ impl Recorder {
                 (Some(Some(commit)), None)
             }
             CommitOutcome::Unchanged => (Some(self.head().await?), None),
+            CommitOutcome::Held { reason: HeldReason::HeadMoved, .. } => {
+                // What was seen may be older than the branch: look again before anything is undone.
+                self.activator.activate(Scope::Everything, "branch moved");
+                (None, Some(HeldReason::HeadMoved.to_string()))
+            }
             CommitOutcome::Held { reason, paths } => {
                 tracing::warn!(%reason, paths = paths.len(), "the change is not committed yet");
                 (None, Some(reason.to_string()))
             }
         };
+        if let Some(commit) = recorded.as_ref().and_then(Option::as_ref) {
+            self.committed.send_if_modified(|known| {
+                let news = known.as_deref() != Some(commit.as_str());
+                *known = Some(commit.to_string());
+                news
+            });
+        }
         let now = self.clock.now();
         self.progress.send_modify(|progress| {
             let known = progress.committed.commit.take();
@@ -251,36 +267,9 @@ impl Recorder {
         let this = Arc::clone(self);
         blocking(move || this.repository.head()).await
     }
-
-    async fn push(self: &Arc<Self>) -> Result<bool> {
-        let this = Arc::clone(self);
-        let outcome = blocking(move || this.repository.push(this.network)).await?;
-        let now = self.clock.now();
-        let head = self.progress.borrow().committed.commit.clone();
-        let (done, step) = match outcome {
-            PushOutcome::Pushed { commit } => {
-                tracing::info!(%commit, "pushed");
-                self.ledger.note("repo.pushed", None, format!("commit {commit}")).await?;
-                (true, Step { commit: Some(commit.to_string()), at: Some(now), trouble: None })
-            }
-            PushOutcome::UpToDate => (true, Step { commit: head, at: Some(now), trouble: None }),
-            PushOutcome::NoRemote => {
-                (true, Step { commit: None, at: None, trouble: Some("there is no remote".into()) })
-            }
-            PushOutcome::Rejected { reason, .. } | PushOutcome::Unavailable { reason } => {
-                tracing::warn!(%reason, "the commit could not be pushed, it is tried again");
-                (false, Step { commit: None, at: Some(now), trouble: Some(reason) })
-            }
-        };
-        self.progress.send_modify(|progress| {
-            let commit = step.commit.clone().or_else(|| progress.pushed.commit.clone());
-            progress.pushed = Step { commit, ..step };
-        });
-        Ok(done)
-    }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::new(crate::error::Code::Bug, "a git step panicked").detail(error)),

@@ -116,6 +116,7 @@ pub(crate) fn request(revision: &Revision) -> CommitRequest<'_> {
     static NOTHING: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
     CommitRequest {
         revision,
+        upon: None,
         held: &NOTHING,
         only: None,
         message: &|_| "update skill a".to_owned(),

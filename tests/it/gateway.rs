@@ -211,7 +211,16 @@ impl Parts {
         });
         let (skills, agents, providers) = (Vec::new(), Vec::new(), Vec::new());
         let webhooks = webhooks.collect();
-        index.publish(IndexView { digest, revision: digest, applied_at, webhooks, skills, agents, providers });
+        index.publish(IndexView {
+            digest,
+            revision: digest,
+            applied_at,
+            recorded: Default::default(),
+            webhooks,
+            skills,
+            agents,
+            providers,
+        });
         routes.publish(Arc::new(Routes::new(made, digest, digest)));
         let state = ApiState {
             ledger: ledger.clone(),

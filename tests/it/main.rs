@@ -21,6 +21,7 @@ mod dashboard;
 mod disk;
 mod files;
 mod gateway;
+mod gitops;
 mod hostile;
 mod http_server;
 mod ledger;

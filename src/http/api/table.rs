@@ -126,6 +126,7 @@ const DAYS: Parameter =
     parameter("days", Form::Number { least: 1, most: 366 }, "So many days, today included (else 14)");
 const SEARCH: Parameter = parameter("search", Form::Text, "Only webhooks with this in a name");
 const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
+const WITH_SOURCE: Parameter = parameter("with_source", Form::Flag, "Fetches and pulls first");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
@@ -140,7 +141,7 @@ impl Operation {
             Operation::Recent => &[HOURS],
             Operation::Spending => &[DAYS],
             Operation::Picture => &[SEARCH, LIMIT],
-            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
+            Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
             | Operation::Health

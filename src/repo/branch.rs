@@ -18,24 +18,24 @@ const NAMES_MAX: usize = 50;
 
 /// What is to be proposed.
 #[derive(Clone, Debug)]
-pub struct ProposeRequest {
+pub struct BranchRequest {
     /// The branch, for example `skillhook/proposal/add-review`; a number is added while another one has the name.
     pub branch: String,
     /// By root-relative path below the managed directories; `None` deletes.
-    pub edits: BTreeMap<String, Option<ProposedFile>>,
+    pub edits: BTreeMap<String, Option<BranchFile>>,
     pub message: String,
     pub trailers: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug)]
-pub struct ProposedFile {
+pub struct BranchFile {
     pub bytes: Arc<[u8]>,
     pub executable: bool,
 }
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposed {
+pub struct BranchProposed {
     pub branch: String,
     pub commit: CommitId,
     /// Why the remote has not got it, if so; without a remote the branch is here alone.
@@ -47,13 +47,13 @@ impl Repository {
     ///
     /// # Errors
     /// SH0903 when HEAD has all of this already, SH0503 when git cannot write it.
-    pub fn propose(&self, request: &ProposeRequest, deadline: Duration) -> Result<Proposed> {
-        let (branch, commit) = self.write_proposal(request)?;
-        let not_pushed = self.push_proposal(&branch, commit, deadline)?;
-        Ok(Proposed { branch, commit: commit_id(commit)?, not_pushed })
+    pub fn propose_branch(&self, request: &BranchRequest, deadline: Duration) -> Result<BranchProposed> {
+        let (branch, commit) = self.write_branch(request)?;
+        let not_pushed = self.push_branch(&branch, commit, deadline)?;
+        Ok(BranchProposed { branch, commit: commit_id(commit)?, not_pushed })
     }
 
-    fn write_proposal(&self, request: &ProposeRequest) -> Result<(String, Oid)> {
+    fn write_branch(&self, request: &BranchRequest) -> Result<(String, Oid)> {
         let failed = "the proposal cannot be written";
         let _writer = self.writer();
         let repo = &self.handle()?;
@@ -98,7 +98,7 @@ impl Repository {
     }
 
     /// Answers why the remote has not got it, if so.
-    fn push_proposal(&self, branch: &str, commit: Oid, deadline: Duration) -> Result<Option<String>> {
+    fn push_branch(&self, branch: &str, commit: Oid, deadline: Duration) -> Result<Option<String>> {
         let repo = self.handle()?;
         let Some(target) = self.target(&repo)? else { return Ok(Some("there is no remote".to_owned())) };
         let _one = self.shared.network.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::error::Code;
 use crate::repo::fixture::Fixture;
-use crate::repo::{ProposeRequest, ProposedFile};
+use crate::repo::{BranchFile, BranchRequest};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn request(edits: &[(&str, Option<&str>)]) -> ProposeRequest {
-    let file = |text: &str| ProposedFile { bytes: text.as_bytes().into(), executable: false };
-    ProposeRequest {
+fn request(edits: &[(&str, Option<&str>)]) -> BranchRequest {
+    let file = |text: &str| BranchFile { bytes: text.as_bytes().into(), executable: false };
+    BranchRequest {
         branch: "skillhook/proposal/add-b".to_owned(),
         edits: edits.iter().map(|(path, text)| ((*path).to_owned(), text.map(file))).collect::<BTreeMap<_, _>>(),
         message: "Add b".to_owned(),
@@ -25,7 +25,7 @@ fn a_proposal_is_a_branch_in_the_remote_and_touches_nothing_here() {
     let repo = fixture.open();
     let before = (repo.head().unwrap(), fixture.git(&["status", "--porcelain"]));
     let edits = [(".claude/skills/b/SKILL.md", Some("b1")), (".claude/agents/brain.md", None)];
-    let proposed = repo.propose(&request(&edits), DEADLINE).unwrap();
+    let proposed = repo.propose_branch(&request(&edits), DEADLINE).unwrap();
     assert_eq!((proposed.branch.as_str(), &proposed.not_pushed), ("skillhook/proposal/add-b", &None));
     assert_eq!((repo.head().unwrap(), fixture.git(&["status", "--porcelain"])), before);
     let at_remote = fixture.git(&["ls-remote", "origin", "refs/heads/skillhook/proposal/add-b"]);
@@ -34,7 +34,7 @@ fn a_proposal_is_a_branch_in_the_remote_and_touches_nothing_here() {
     assert!(shown.contains("Skillhook-Origin: agent"), "{shown}");
     assert!(shown.contains("D\t.claude/agents/brain.md") && shown.contains("A\t.claude/skills/b/SKILL.md"), "{shown}");
     // The next one of that name gets a number.
-    assert_eq!(repo.propose(&request(&edits), DEADLINE).unwrap().branch, "skillhook/proposal/add-b-2");
+    assert_eq!(repo.propose_branch(&request(&edits), DEADLINE).unwrap().branch, "skillhook/proposal/add-b-2");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn what_is_committed_already_or_lies_elsewhere_is_not_proposed() {
     let fixture = Fixture::with_history();
     let repo = fixture.open();
     let gone = request(&[(".claude/skills/nothing/SKILL.md", None)]);
-    assert_eq!(repo.propose(&gone, DEADLINE).unwrap_err().code(), Code::Conflict);
+    assert_eq!(repo.propose_branch(&gone, DEADLINE).unwrap_err().code(), Code::Conflict);
     let outside = request(&[(".claude/settings.json", Some("{}"))]);
-    assert_eq!(repo.propose(&outside, DEADLINE).unwrap_err().code(), Code::UnsafePath);
+    assert_eq!(repo.propose_branch(&outside, DEADLINE).unwrap_err().code(), Code::UnsafePath);
 }
