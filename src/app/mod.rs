@@ -190,6 +190,9 @@ pub async fn start(config: Config) -> Result<Service> {
         clock: clock.clone(),
         started_at: clock.now(),
         access: access.clone(),
+        changes: Some(changes.clone()),
+        secrets: Some(secrets.clone()),
+        intake: Some(Arc::clone(&intake)),
         hosts: Hosts {
             addresses: !admin_address.ip().to_canonical().is_loopback(),
             names: config.settings.server.admin_hosts.clone(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::encode::EncodedAccept;
-use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, KeptAnswer, Token};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::kept::PendingRow;
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;

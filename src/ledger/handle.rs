@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use super::command::{Answer, Command, Job, OutboxDone, Reply};
 use super::encode::EncodedAccept;
 use super::lanes::{Lane, Lanes};
-use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, KeptAnswer, Token};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
 use super::store::salvage::Salvage;
 use super::store::unavailable;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest, KeptAnswer, Token};
+use super::rows::{Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, RawRequest, Token};
 use super::store::codec::Row;
 use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,

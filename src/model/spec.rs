@@ -202,10 +202,7 @@ pub enum SecretRef {
     /// Encrypted for the operator's key: `age:` and base64.
     Sealed(String),
     /// One that no longer counts from an instant on: what a rotation leaves behind.
-    Until {
-        not_after: jiff::Timestamp,
-        secret: Box<SecretRef>,
-    },
+    Until { not_after: jiff::Timestamp, secret: Box<SecretRef> },
 }
 
 impl SecretRef {

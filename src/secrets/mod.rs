@@ -176,7 +176,8 @@ mod tests {
     fn secrets(directory: &Path) -> Secrets {
         let environment = [("A_WEBHOOK_SECRET", "one"), ("HOME", "/root"), ("BLANK_WEBHOOK_SECRET", " ")];
         let environment = environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Secrets::new(environment, &["*_WEBHOOK_SECRET".to_owned()], directory.to_owned(), BTreeMap::new(), None).unwrap()
+        Secrets::new(environment, &["*_WEBHOOK_SECRET".to_owned()], directory.to_owned(), BTreeMap::new(), None)
+            .unwrap()
     }
 
     fn shown(found: Option<SecretValue>) -> Option<String> {
@@ -210,7 +211,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Sealer::open_or_create(dir.path()).unwrap();
         let sealed = SecretRef::Sealed(sealer.seal(b"three").unwrap());
-        let until = |text: &str| SecretRef::Until { not_after: text.parse().unwrap(), secret: Box::new(sealed.clone()) };
+        let until =
+            |text: &str| SecretRef::Until { not_after: text.parse().unwrap(), secret: Box::new(sealed.clone()) };
         let environment = BTreeMap::new();
         let secrets = Secrets::new(environment, &[], dir.path().to_owned(), BTreeMap::new(), Some(sealer)).unwrap();
         assert_eq!(shown(secrets.resolve(&sealed)).as_deref(), Some("three"));

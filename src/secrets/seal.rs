@@ -51,7 +51,10 @@ impl Sealer {
         fs::create_dir_all(directory).map_err(unwritable)?;
         let identity = Identity::generate();
         let path = directory.join(KEY_FILE);
-        let text = format!("# Opens the sealed secrets of this service. Keep it, and never commit it.\n{}\n", identity.to_string().expose_secret());
+        let text = format!(
+            "# Opens the sealed secrets of this service. Keep it, and never commit it.\n{}\n",
+            identity.to_string().expose_secret()
+        );
         match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(mut file) => {
                 file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;

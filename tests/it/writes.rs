@@ -110,7 +110,8 @@ async fn a_webhook_is_made_used_edited_disabled_and_removed() {
     assert_eq!(status, 202, "{accepted}");
     let task = format!("/api/tasks/{}", accepted["tasks"][0].as_str().unwrap());
     wait_for("the run", || async { api.call("GET", &task, &Value::Null).await.body["state"] == "succeeded" }).await;
-    wait_for("the reply", || async { api.service.github.comments().iter().any(|said| said.contains("I looked.")) }).await;
+    wait_for("the reply", || async { api.service.github.comments().iter().any(|said| said.contains("I looked.")) })
+        .await;
 
     let command = json!([{ "name": "see", "prompt_template": "See {{ args }}.", "target_agent": "brain" }]);
     let edited = api.done("PUT", "/api/webhooks/reviews", &json!({ "commands": command })).await;
@@ -203,7 +204,8 @@ async fn a_skill_is_live_when_its_upload_is_answered_and_gone_when_it_is_deleted
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_at_one_file_lose_nothing_of_each_other() {
     let api = Api::started(json!({})).await;
-    let first = api.call("POST", "/api/registry/skills/upload", &json!({ "name": "both", "content": own_webhook("both") }));
+    let first =
+        api.call("POST", "/api/registry/skills/upload", &json!({ "name": "both", "content": own_webhook("both") }));
     let seen = first.await.etag.unwrap();
     let write = |line: &str| {
         let content = json!({ "content": format!("{}\n{line}\n", own_webhook("both")) });
@@ -307,6 +309,7 @@ async fn a_delivery_is_tried_and_then_sent_again() {
     assert_eq!((&stats["items"][0]["deliveries"], &stats["items"][0]["tasks"]), (&json!(2), &json!(2)), "{stats}");
     api.refused("POST", "/api/deliveries/replay", &json!({}), 400, "SH0902").await;
 
-    let test = api.call("POST", "/api/webhooks/github/test", &json!({ "sample": "github.issue_comment.created" })).await;
+    let test =
+        api.call("POST", "/api/webhooks/github/test", &json!({ "sample": "github.issue_comment.created" })).await;
     assert!(test.body["would"][0]["rules"].is_array(), "{}", test.body);
 }

@@ -100,7 +100,8 @@ pub fn on_behalf(asked: &Asked<'_>) -> Result<operations::Asked> {
     };
     let mut by = Authority::of_person(origin, asked.caller.actor());
     by.propose = asked.query.flag("propose")?;
-    let wait = if asked.query.text("wait").is_some() && !asked.query.flag("wait")? { Wait::No } else { Wait::Committed };
+    let wait =
+        if asked.query.text("wait").is_some() && !asked.query.flag("wait")? { Wait::No } else { Wait::Committed };
     Ok(operations::Asked { by, wait })
 }
 
@@ -125,7 +126,8 @@ fn refusal(refused: Refused) -> Answer {
 
 /// Makes a webhook; for a provider that has one, adds the commands to that, unless an `id` of its own is given.
 pub async fn create(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
-    let new: NewWebhook = asked.json()?;
+    let mut new: NewWebhook = asked.json()?;
+    super::secrets::seal_fields(state, &mut new.config)?;
     let changes = changes(state)?;
     let provider = new.config.get("provider").and_then(Value::as_str).unwrap_or_default();
     let known = WebhookId::parse(provider).ok().filter(|id| is_known(changes, id));
@@ -192,7 +194,8 @@ fn is_builtin(changes: &Changes, id: &WebhookId, name: &str) -> bool {
 }
 
 pub async fn edit(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Answer> {
-    let WebhookFields(fields) = asked.json()?;
+    let WebhookFields(mut fields) = asked.json()?;
+    super::secrets::seal_fields(state, &mut fields)?;
     let id = webhook(id)?;
     if fields.is_empty() {
         return Err(Error::new(Code::Usage, "there is nothing to set").hint("send fields of `webhook_config`"));
@@ -234,7 +237,10 @@ pub async fn put_command(state: &ApiState, id: &str, name: &str, asked: &Asked<'
     let NewCommand(mut command) = asked.json()?;
     let named = command.entry("name").or_insert_with(|| json!(name));
     if named != name {
-        return Err(Error::new(Code::Usage, format!("the body names another command than `{}`", name.escape_default())));
+        return Err(Error::new(
+            Code::Usage,
+            format!("the body names another command than `{}`", name.escape_default()),
+        ));
     }
     let made = changes(state)?.add_command(&webhook(id)?, Value::Object(command), true, on_behalf(asked)?).await;
     Ok(answer(made, StatusCode::OK))

@@ -18,7 +18,10 @@ table{border-collapse:collapse}td{padding:.15rem 1rem .15rem 0;vertical-align:to
 /// The page.
 pub fn page() -> Answer {
     let answer = Answer::of_type(StatusCode::OK, "text/html; charset=utf-8", html(&openapi::document()));
-    answer.header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+    answer.header(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    )
 }
 
 fn html(document: &Value) -> String {

@@ -154,20 +154,13 @@ async fn write(
 ) -> Result<Result<Applied, Refused>> {
     let (changes, expect, behalf) = (changes(state)?, expected(asked)?, on_behalf(asked)?);
     Ok(match named {
-        Named::Skill(name) => {
-            changes.put_skill(PutSkill { name: name.clone(), content, files, expect }, behalf).await
-        }
+        Named::Skill(name) => changes.put_skill(PutSkill { name: name.clone(), content, files, expect }, behalf).await,
         Named::Agent(name) => changes.put_agent(name, content, expect, behalf).await,
     })
 }
 
 /// The answer with the `ETag` of what is there now; a version that is no longer the newest is 412.
-async fn outcome(
-    state: &ApiState,
-    named: &Named,
-    made: Result<Applied, Refused>,
-    done: StatusCode,
-) -> Result<Answer> {
+async fn outcome(state: &ApiState, named: &Named, made: Result<Applied, Refused>, done: StatusCode) -> Result<Answer> {
     let path = named.path();
     match made {
         Err(refused) if refused.error.code() == Code::Conflict => {
@@ -192,7 +185,8 @@ async fn outcome(
 fn commit(state: &ApiState) -> Option<String> {
     let index = state.index.current()?;
     let conditions = index.webhooks.iter().flat_map(|webhook| &webhook.conditions);
-    let committed = conditions.into_iter().find(|condition| condition.kind == Standing::Committed && condition.status)?;
+    let committed =
+        conditions.into_iter().find(|condition| condition.kind == Standing::Committed && condition.status)?;
     Some(committed.message.clone())
 }
 

@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::not_found;
 use super::request::Asked;
 use super::state::ApiState;
-use super::not_found;
 use crate::error::{Code, Error, Result};
 use crate::http::intake::Again;
-use crate::ledger::rows::{Deed, Delivery, Outcome};
 use crate::ledger::DeliveryFilter;
+use crate::ledger::rows::{Deed, Delivery, Outcome};
 use crate::model::ids::{DeliveryId, WebhookId};
 use crate::model::intake::Plan;
 use crate::model::provider::sample;
@@ -75,6 +75,15 @@ pub async fn replay(state: &ApiState, asked: &Asked<'_>) -> Result<Value> {
         });
     }
     Ok(json!({ "count": deliveries.len(), "dry_run": dry_run, "items": items }))
+}
+
+/// One delivery, tried unless told otherwise.
+pub async fn one(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
+    let parsed = DeliveryId::parse(id).map_err(|_| not_found("delivery", id))?;
+    let delivery = state.ledger.delivery(parsed).await?.ok_or_else(|| not_found("delivery", id))?;
+    let dry_run = asked.query.text("dry_run").is_none() || asked.query.flag("dry_run")?;
+    let item = if dry_run { tried(state, &delivery).await } else { done(state, &delivery, asked).await };
+    Ok(json!({ "count": 1, "dry_run": dry_run, "items": [item] }))
 }
 
 async fn chosen(state: &ApiState, wanted: &Replay) -> Result<Vec<Delivery>> {
@@ -216,7 +225,10 @@ pub async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value
         }
     };
     if sample.provider != provider.as_str() {
-        return Err(Error::new(Code::Usage, format!("the sample is one of `{}`, not of `{provider}`", sample.provider)));
+        return Err(Error::new(
+            Code::Usage,
+            format!("the sample is one of `{}`, not of `{provider}`", sample.provider),
+        ));
     }
     let name = format!("{}.{}", sample.provider, sample.event);
     if let Some(payload) = trial.payload {

@@ -10,8 +10,8 @@ use crate::error::{Code, Error, Result};
 use crate::ledger::rows::{Delivery, RawRequest};
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
 use crate::model::intake::{self, Grounds, Lent, Plan};
-use crate::model::provider::{FetchedKeys, Headers, Incoming};
 use crate::model::provider::sample::{self, Sample};
+use crate::model::provider::{FetchedKeys, Headers, Incoming};
 use crate::seam::fresh_id;
 
 /// What came of it.
@@ -95,8 +95,7 @@ impl Intake {
 
 fn incoming(request: RawRequest) -> Incoming {
     let latin1 = |value: &str| value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect::<Vec<u8>>();
-    let headers: Headers =
-        request.headers.iter().map(|(name, value)| (name.as_str(), latin1(value))).collect();
+    let headers: Headers = request.headers.iter().map(|(name, value)| (name.as_str(), latin1(value))).collect();
     Incoming::new(&request.method, request.url, headers, request.body)
 }
 

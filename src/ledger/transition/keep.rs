@@ -3,8 +3,8 @@
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
 use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Token};
-use crate::model::digest::Digest;
 use crate::ledger::store::kept::ConversationRow;
+use crate::model::digest::Digest;
 use crate::model::ids::WebhookId;
 
 /// Longest id of a conversation in bytes.

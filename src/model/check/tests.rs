@@ -273,10 +273,7 @@ fn secrets_are_named_and_never_shown() {
         let message = format!("SKILL.md:7:3: error[SH0112]: the secret stands here in plain text{seal}");
         refused(&own(&format!("secret: {secret}")), &message);
     }
-    refused(
-        &own("secret: age:abc"),
-        &format!("SKILL.md:7:3: error[SH0111]: this is no sealed secret{seal}"),
-    );
+    refused(&own("secret: age:abc"), &format!("SKILL.md:7:3: error[SH0111]: this is no sealed secret{seal}"));
     let slot_advice =
         "\n  write `{env: NAME}`, `{file: NAME}` or `{sealed: \"age:…\"}` for each secret; `skillhook seal` seals one";
     for secret in ["hunter2", "4711", "0.5"] {
