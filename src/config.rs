@@ -343,6 +343,11 @@ impl Config {
         self.data.join("admin.sock")
     }
 
+    /// The socket on which runs call the tools of the service, and reach nothing else.
+    pub fn runs_socket(&self) -> PathBuf {
+        self.data.join("runs.sock")
+    }
+
     pub fn poll(&self) -> Duration {
         Duration::from_secs(self.settings.reconcile.poll_seconds)
     }

@@ -26,6 +26,8 @@ use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
+use crate::mcp::desk::Desk;
+use crate::mcp::grants::Grants;
 use crate::model::change::WriteModes;
 use crate::model::check::Rules;
 use crate::model::provider::Catalogue;
@@ -46,6 +48,7 @@ use crate::secrets::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::Worker;
 use crate::worker::agent::{self, AgentConfig};
+use crate::worker::tools::Tools;
 use crate::workspace::Workspaces;
 
 /// Memory for the pages of the index, in bytes.
@@ -162,6 +165,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let access = Access::open(ledger.clone(), clock.clone())?;
     let admin_listener = admin_listener(&config, &access)?;
     let socket = Listener::unix(&config.admin_socket())?;
+    let runs_socket = Listener::unix(&config.runs_socket())?;
     let origins = Origins::open(config.data.join("origins"))?;
     let changes = Changes::new(change::Parts {
         root: config.root.clone(),
@@ -211,6 +215,10 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
+    let grants = Grants::default();
+    let desk = Desk { changes: changes.clone(), ledger: ledger.clone(), clock: clock.clone() };
+    let tools = crate::http::tools::filter("runs", desk, grants.clone(), metrics.clone(), &limits);
+    spawn(&mut tasks, "runs", server("runs", runs_socket).serve(tools, stop.clone()));
 
     spawn(&mut tasks, "tokens", access.keep_uses(stop.clone()));
 
@@ -270,7 +278,7 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "sender", sender.run(stop.clone()));
     let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
-    let worker = worker(&config, &ledger, repository, &clock, &metrics)?;
+    let worker = worker(&config, &ledger, repository, grants, &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
@@ -404,6 +412,7 @@ fn worker(
     config: &Config,
     ledger: &Ledger,
     repository: Repository,
+    grants: Grants,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Worker> {
@@ -413,6 +422,7 @@ fn worker(
         workspaces: Workspaces::new(repository, config.data.join("workspaces"), crate::workspace::Limits::default()),
         agent: Arc::new(agent_config(config)?),
         attempts: config.data.join("attempts"),
+        tools: Tools { grants, program: own_program()?, socket: config.runs_socket() },
         running_max: settings.queue.running_max,
         model: Some(settings.agent.model.clone()).filter(|model| !model.is_empty()),
         max_turns: settings.agent.max_turns,
@@ -436,11 +446,10 @@ pub fn agent_config(config: &Config) -> Result<AgentConfig> {
         "off" => agent::sandbox::Mode::Off,
         _ => agent::sandbox::Mode::Auto,
     };
-    let supervisor = std::env::current_exe().context(Code::Bug, "the own program cannot be found")?;
     Ok(AgentConfig {
         program: PathBuf::from(&settings.program),
         leading_args: settings.args.clone(),
-        supervisor,
+        supervisor: own_program()?,
         path: config.path.clone(),
         config_dir: config.data.join("agent"),
         credential: None,
@@ -448,7 +457,11 @@ pub fn agent_config(config: &Config) -> Result<AgentConfig> {
         extra_env: config.agent_env.clone(),
         sandbox: agent::Sandbox::detect(mode, &config.path)?,
         read_also: Vec::new(),
-        write_also: Vec::new(),
+        write_also: vec![config.runs_socket()],
         limits: agent::Limits { idle: Duration::from_secs(settings.idle_seconds), ..agent::Limits::default() },
     })
+}
+
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context(Code::Bug, "the own program cannot be found")
 }

@@ -5,6 +5,7 @@
 //! one. Nothing in here decides anything about webhooks: it asks the rooms that do.
 
 mod about;
+mod chat;
 mod client;
 mod context;
 mod delivery;
@@ -16,6 +17,7 @@ mod get;
 mod init;
 mod kind;
 mod live;
+mod mcp;
 mod output;
 mod plan;
 mod record;
@@ -158,6 +160,10 @@ enum Command {
     /// Make, list and revoke tokens of the admin API
     #[command(subcommand)]
     Token(token::Token),
+    /// Talk with the running service: its agents answer, and change what you confirm
+    Chat(chat::Chat),
+    /// Pass an agent's calls of tools on to the service; the service starts it
+    Mcp(mcp::Mcp),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -210,6 +216,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Seal(command) => command.run(context),
         Command::Secret(command) => context.block_on(command.run(context)),
         Command::Token(command) => context.block_on(command.run(context)),
+        Command::Chat(command) => context.block_on(command.run(context)),
+        Command::Mcp(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

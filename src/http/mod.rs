@@ -18,3 +18,4 @@ mod rates;
 pub mod receiver;
 pub mod serve;
 mod templates;
+pub mod tools;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::encode::EncodedAccept;
+use super::encode::{EncodedAccept, EncodedTask};
 use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::kept::PendingRow;
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
@@ -17,6 +17,11 @@ use crate::model::task::{Reason, Task};
 #[derive(Debug)]
 pub enum Command {
     Accept(Box<EncodedAccept>),
+    /// A task that no delivery has started.
+    Create {
+        webhook: WebhookId,
+        task: Box<EncodedTask>,
+    },
     Interrupted,
     Lease(LeaseRequest),
     Finish {

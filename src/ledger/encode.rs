@@ -11,7 +11,7 @@ use super::store::kept::{
 use super::store::tables::join;
 use super::{Accept, NewTask};
 use crate::error::{Code, Error, Result};
-use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::task::{TaskSpec, TaskState};
 
 /// Most tasks, calls and dedupe keys of one delivery.
@@ -87,7 +87,13 @@ impl EncodedAccept {
 
 impl EncodedTask {
     fn new(task: NewTask, delivery: &Delivery) -> Result<Self> {
-        let now = delivery.received_at;
+        let named = task.spec.delivery == Some(delivery.id) && delivery.tasks.contains(&task.spec.id);
+        Self::alone(task, &delivery.provider, delivery.received_at)
+            .map(|encoded| Self { came_later: encoded.came_later && !named, ..encoded })
+    }
+
+    /// A task that no delivery brings now.
+    pub fn alone(task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<Self> {
         let NewTask { spec, lookup, reply, continues } = task;
         let id = spec.id;
         let key = id.as_bytes();
@@ -112,9 +118,8 @@ impl EncodedTask {
             live_bytes: codec::encode(key, &live)?,
             live,
             continues,
-            came_later: spec.delivery.is_some()
-                && !(spec.delivery == Some(delivery.id) && delivery.tasks.contains(&id)),
-            spec: codec::encode(key, &SpecRow { spec, provider: delivery.provider.clone(), lookup, reply })?,
+            came_later: spec.delivery.is_some(),
+            spec: codec::encode(key, &SpecRow { spec, provider: provider.clone(), lookup, reply })?,
         })
     }
 }

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use super::command::{Answer, Command, Job, OutboxDone, Reply};
-use super::encode::EncodedAccept;
+use super::encode::{EncodedAccept, EncodedTask};
 use super::lanes::{Lane, Lanes};
 use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
 use super::store::salvage::Salvage;
 use super::store::unavailable;
 use super::writer::Writer;
-use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, Options};
+use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, NewTask, Options};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::ids::{OutboxId, ProviderName, TaskId, WebhookId};
@@ -120,6 +120,18 @@ impl Ledger {
         let bytes = encoded.bytes();
         match self.ask(Lane::Fast, bytes, Command::Accept(Box::new(encoded))).await? {
             Answer::Accepted(accepted) => Ok(accepted),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A task that no delivery brings: a message of a conversation, or a child of another task. `provider` is whose
+    /// calls answer for it.
+    pub async fn create(&self, task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<()> {
+        let webhook = task.spec.webhook.clone();
+        let task = Box::new(EncodedTask::alone(task, provider, now)?);
+        let bytes = task.spec.len();
+        match self.ask(Lane::Fast, bytes, Command::Create { webhook, task }).await? {
+            Answer::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
     }

@@ -309,6 +309,7 @@ impl Planner<'_> {
                 max_turns: command.max_turns,
                 budget_usd: command.budget_usd,
                 timeout_seconds: command.timeout_seconds.unwrap_or(spec.timeout_seconds),
+                authority: None,
             },
             webhook_concurrency: spec.concurrency_max,
             created_at: self.grounds.now,

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod backoff;
 pub mod capability;
 pub mod change;
+pub mod chat;
 pub mod check;
 pub mod condition;
 pub mod desired;

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::agent::invocation::OWN_SERVER;
 use super::agent::{AgentRun, Event, Outcome, RunReport, RunRequest, Session, ToolProfile};
 use super::lease::Worker;
 use super::narrate;
@@ -59,17 +60,23 @@ impl<'a> Attempt<'a> {
         let spec = &self.task.spec;
         let workspace = self.workspace().await?;
         let (conversation, session) = self.session().await?;
+        let tools = spec.run.tools.as_ref().map_or_else(ToolProfile::reader, ToolProfile::of);
+        // The token of the run is void when this ends.
+        let grant = match tools.uses_server(OWN_SERVER) {
+            true => Some(self.worker.tools.grants.issue(spec.clone())?),
+            false => None,
+        };
         let request = RunRequest {
             prompt_untrusted: spec.prompt.clone(),
             instruction: narrate::instruction(spec),
             agent: spec.agent.clone(),
             session,
             model: spec.run.model.clone().or_else(|| self.worker.model.clone()),
-            tools: spec.run.tools.as_ref().map_or_else(ToolProfile::reader, ToolProfile::of),
+            tools,
             max_turns: spec.run.max_turns.unwrap_or(self.worker.max_turns),
             budget_usd: spec.run.budget_usd.unwrap_or(self.worker.budget_usd),
             timeout: Some(Duration::from_secs(spec.run.timeout_seconds)),
-            mcp_config: None,
+            mcp_config: grant.as_ref().map(|grant| self.worker.tools.config(grant)),
             session_cost_before_usd: conversation.session_cost_usd,
             fence: fresh_id(),
         };

@@ -18,6 +18,7 @@ mod claude;
 mod cli;
 mod corpus;
 mod crash;
+mod creators;
 mod dashboard;
 mod disk;
 mod files;

@@ -6,6 +6,7 @@
 
 pub mod access;
 mod changes;
+mod chat;
 mod deliveries;
 mod docs;
 mod feed;
@@ -204,6 +205,10 @@ impl Api {
             | Operation::AgentContent
             | Operation::PutAgentContent
             | Operation::DeleteAgent => self.registry(operation, id, asked).await,
+            Operation::Chat => chat::say(state, asked).await,
+            Operation::Conversations => chat::conversations(state).await.map(|value| ok(&value)),
+            Operation::Conversation => chat::conversation(state, id).await.map(|value| ok(&value)),
+            Operation::Messages => chat::messages(state, id).await.map(|value| ok(&value)),
             Operation::Me => Ok(ok(&tokens::me(asked.caller))),
             Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
             Operation::CreateToken => tokens::create(state, asked).await,

@@ -86,6 +86,10 @@ pub enum Operation {
     Recent,
     Spending,
     Picture,
+    Chat,
+    Conversations,
+    Conversation,
+    Messages,
 }
 
 const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
@@ -170,6 +174,10 @@ pub const ROUTES: &[Route] = &[
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
     get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
     post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
+    post("/api/chat", Operation::Chat, "Says something: begins the task that answers, in a conversation"),
+    get("/api/conversations", Operation::Conversations, "Conversations, the one with the newest message first"),
+    get("/api/conversations/{id}", Operation::Conversation, "One conversation"),
+    get("/api/conversations/{id}/messages", Operation::Messages, "What was said in it, the oldest first"),
     get("/api/me", Operation::Me, "Who the request comes from, and what he may do"),
     get("/api/tokens", Operation::Tokens, "Every token: its scopes, when it expires and when it was last used"),
     post("/api/tokens", Operation::CreateToken, "Makes a token; what it reads as is shown this once"),
@@ -290,6 +298,7 @@ impl Operation {
             Operation::AddCommand | Operation::PutCommand => {
                 Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
             }
+            Operation::Chat => Some(SchemaGenerator::subschema_for::<super::chat::Say>),
             Operation::TestWebhook => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
             Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
             Operation::UploadSkill | Operation::UploadAgent => {
@@ -320,6 +329,7 @@ impl Operation {
             | Operation::PutSkillContent
             | Operation::PutAgentContent
             | Operation::TestWebhook => 8 << 20,
+            Operation::Chat => 256 << 10,
             _ => 64 << 10,
         }
     }
@@ -334,6 +344,7 @@ impl Operation {
         match self {
             Operation::Reconcile => &[200, 202],
             Operation::CreateToken => &[201],
+            Operation::Chat => &[202],
             Operation::CreateWebhook | Operation::AddCommand | Operation::UploadSkill | Operation::UploadAgent => {
                 &[200, 201, 202]
             }

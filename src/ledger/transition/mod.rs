@@ -68,6 +68,7 @@ pub struct Ledgers<'a, 't> {
 pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer> {
     match command {
         Command::Accept(accept) => ledgers.accept(accept).map(Answer::Accepted),
+        Command::Create { webhook, task } => ledgers.create(webhook, task).map(|()| Answer::Done),
         Command::Interrupted => Ok(Answer::Interrupted(ledgers.interrupted())),
         Command::Lease(request) => ledgers.lease(request).map(|task| Answer::Leased(task.map(Box::new))),
         Command::Finish { task, attempt, finish, answers, now } => {
