@@ -40,7 +40,7 @@ fn a_proposal_is_a_branch_in_the_remote_and_touches_nothing_here() {
     let grown = repo.propose_branch(&more, DEADLINE).unwrap();
     assert_eq!((grown.branch.as_str(), &grown.not_pushed), ("skillhook/proposal/add-b", &None));
     let parents = fixture.git(&["rev-list", "--parents", "-1", grown.commit.as_str()]);
-    assert_eq!(parents, format!("{} {}", grown.commit, proposed.commit));
+    assert_eq!(parents.trim(), format!("{} {}", grown.commit, proposed.commit));
     // It is the whole proposal: what the earlier version deleted is back.
     assert!(!fixture.git(&["show", "--name-status", "--format=", grown.commit.as_str()]).contains("D\t"));
 }
