@@ -5,6 +5,7 @@
 //! one. Nothing in here decides anything about webhooks: it asks the rooms that do.
 
 mod about;
+mod add;
 mod chat;
 mod client;
 mod context;
@@ -160,6 +161,10 @@ enum Command {
     /// Make, list and revoke tokens of the admin API
     #[command(subcommand)]
     Token(token::Token),
+    /// Put a skill or an agent into the running service
+    Add(add::Add),
+    /// Take a skill or an agent out of it
+    Remove(add::Remove),
     /// Talk with the running service: its agents answer, and change what you confirm
     Chat(chat::Chat),
     /// Pass an agent's calls of tools on to the service; the service starts it
@@ -216,6 +221,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Seal(command) => command.run(context),
         Command::Secret(command) => context.block_on(command.run(context)),
         Command::Token(command) => context.block_on(command.run(context)),
+        Command::Add(command) => context.block_on(command.run(context)),
+        Command::Remove(command) => context.block_on(command.run(context)),
         Command::Chat(command) => context.block_on(command.run(context)),
         Command::Mcp(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
