@@ -42,6 +42,8 @@ impl House {
         let mut when = json!({ "last_user": about });
         for (tool, input) in calls {
             let name = format!("mcp__skillhook__{tool}");
+            // Side requests of the program offer no tools.
+            when["tool"] = json!(name);
             steps.push(json!({ "when": when, "tool_use": [{ "name": name, "input": input }] }));
             when = json!({ "tool_result_for": name });
         }
@@ -215,7 +217,7 @@ async fn what_is_not_confirmed_or_comes_from_a_delivery_is_only_proposed() {
     house.service.write_skill(
         "wishes",
         "---\nname: wishes\ndescription: Takes wishes.\nwebhook_config:\n  provider: github\n  commands:\n    - name: wish\n      \
-         target_agent: webhook-creator\n      prompt_template: \"Somebody wishes: {{ args }}\"\n---\n# Wishes\n",
+         target_agent: webhook-creator\n      tools: [Read, mcp__skillhook__add_command]\n      prompt_template: \"Somebody wishes: {{ args }}\"\n---\n# Wishes\n",
     );
     wait_for("the command", || async { house.commands("github").await.contains(&"wish".to_owned()) }).await;
     let command = json!({ "name": "whisper", "prompt_template": "Whisper." });
