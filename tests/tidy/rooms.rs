@@ -152,7 +152,7 @@ const STRINGS: &[Home] = &[
     home("Command::new(\"git\"", &["repo/"], "only repo runs the git program"),
     home(
         "SKILL.md",
-        &["model/", "reconcile/", "cli/", "demo/", "app/", "change/", "error/"],
+        &["model/", "reconcile/", "cli/", "demo/", "app/", "change/", "mcp/", "error/"],
         "what was matched is in the task and the index, never read again from files",
     ),
 ];
