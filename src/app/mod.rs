@@ -212,6 +212,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
+    spawn(&mut tasks, "expiry", background::expiry(ledger.clone(), clock.clone(), stop.clone()));
     spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
 
     let drain = Duration::from_secs(config.settings.server.drain_seconds);

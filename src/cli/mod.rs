@@ -148,6 +148,10 @@ enum Command {
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Let a task run that waits for an approval
+    Approve(task::Approve),
+    /// End a task that waits for an approval
+    Reject(task::Reject),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -197,6 +201,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Logs(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
+        Command::Approve(command) => context.block_on(command.run(context)),
+        Command::Reject(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

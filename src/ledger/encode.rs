@@ -9,6 +9,7 @@ use super::store::kept::{
     BodyRow, CallRow, DedupeKeyBytes, DedupeRow, LiveRow, OutboxRow, PendingRow, SpecRow, TaskRow,
 };
 use super::store::tables::join;
+use super::transition::approves;
 use super::{Accept, NewTask};
 use crate::error::{Code, Error, Result};
 use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
@@ -42,6 +43,8 @@ pub struct EncodedTask {
     /// The row of its delivery does not name it.
     pub came_later: bool,
     pub continues: Option<TaskId>,
+    /// Its way does not lead straight into the queue.
+    pub needs_admission: bool,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl EncodedTask {
             updated_at: now,
             cancel_requested: false,
             allowed: lookup.is_none(),
+            approved: None,
             result: None,
         };
         let live = live_row(&spec, row, Due::at_once(now));
@@ -112,6 +116,7 @@ impl EncodedTask {
             live_bytes: codec::encode(key, &live)?,
             live,
             continues,
+            needs_admission: spec.run.approval.is_some() || approves(spec.action).is_some(),
             came_later: spec.delivery.is_some()
                 && !(spec.delivery == Some(delivery.id) && delivery.tasks.contains(&id)),
             spec: codec::encode(key, &SpecRow { spec, provider: delivery.provider.clone(), lookup, reply })?,

@@ -20,6 +20,7 @@ mod tests;
 mod transition;
 mod writer;
 
+pub use command::Reserve;
 pub use store::database::OnDamage;
 pub use store::salvage::Salvage;
 
@@ -125,6 +126,10 @@ pub enum Finish {
     Cancelled {
         result: Option<RunResult>,
     },
+    /// It may not run: a budget is used up, or what it was approved for has changed.
+    Refused {
+        reason: Reason,
+    },
     /// Put back without spending an attempt (drain, crash, missing revision, usage limit).
     Released {
         reason: Reason,
@@ -177,4 +182,6 @@ pub struct Depth {
     pub dead: usize,
     pub outbox_waiting: usize,
     pub oldest_queued_at: Option<Timestamp>,
+    /// Nothing begins before this: the agent's usage limit is reached.
+    pub paused_until: Option<Timestamp>,
 }

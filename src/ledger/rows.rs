@@ -119,6 +119,9 @@ pub struct Conversation {
     /// Cumulative cost that the agent program last reported for that session, in US dollars.
     pub session_cost_usd: f64,
     pub turns: u32,
+    /// The task that began it, where that asked for a fresh start.
+    #[serde(default)]
+    pub begun_by: Option<TaskId>,
 }
 
 /// The generation of a webhook: counts up whenever its effective spec changes.

@@ -2,6 +2,7 @@
 //! no environment, no randomness: everything comes in as an argument and goes out as a value.
 
 pub mod admission;
+pub mod approval;
 pub mod backoff;
 pub mod check;
 pub mod condition;

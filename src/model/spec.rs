@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::Approval;
 use super::condition::Condition;
 use super::digest::Digest;
 use super::ids::{AgentName, CommandName, ProviderName, SkillName, WebhookId};
+use super::task::DailyBudget;
 
 /// Priority of a command that names none; lower runs first.
 pub const PRIORITY_DEFAULT: i32 = 100;
@@ -48,6 +50,8 @@ pub struct SkillConfig {
     pub ack: Option<AckMode>,
     pub reply: Option<ReplyMode>,
     pub strict_templates: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<DailyBudget>,
 }
 
 /// A webhook as it is served.
@@ -82,6 +86,9 @@ pub struct WebhookSpec {
     pub ack: AckMode,
     pub reply: ReplyMode,
     pub strict_templates: bool,
+    /// What its runs may use in one day.
+    #[serde(default, skip_serializing_if = "DailyBudget::is_unlimited")]
+    pub budget: DailyBudget,
 }
 
 impl WebhookSpec {
@@ -117,6 +124,12 @@ pub struct CommandSpec {
     pub max_turns: Option<u32>,
     pub budget_usd: Option<f64>,
     pub timeout_seconds: Option<u64>,
+    /// A person must agree before it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// The run gets the files of the repository that it is about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkout: bool,
 }
 
 /// What a command does when it matches.
@@ -128,6 +141,10 @@ pub enum Action {
     CreateTask,
     /// Posts the rendered template at the source, without an agent.
     Comment,
+    /// Lets a task of the conversation run that waits for an approval.
+    Approve,
+    /// Ends a task of the conversation that waits for an approval.
+    Reject,
 }
 
 /// Which of the matching event commands run.

@@ -107,6 +107,23 @@ impl Secrets {
         set
     }
 
+    /// Every value that is known here, so that none of them is ever said: what variables of the allow-list and the
+    /// operator's tables hold, and what was read from files.
+    pub fn known(&self) -> Vec<SecretValue> {
+        let allowed = self.sources.environment.iter().filter(|(name, _)| self.sources.allowed.is_match(name));
+        let mut values: Vec<SecretValue> = allowed.map(|(_, value)| SecretValue::new(value.as_bytes())).collect();
+        for table in self.sources.providers.values() {
+            for (key, name) in table {
+                values.extend(key.ends_with("_env").then(|| self.variable(name)).flatten());
+                values.extend(key.ends_with("_file").then(|| self.file(Path::new(name))).flatten());
+            }
+        }
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        values.extend(read.values().filter_map(|(_, value)| value.clone()));
+        values.retain(|value| !value.is_blank());
+        values
+    }
+
     /// The operator's settings for a provider, without those that name secrets.
     pub fn settings(&self, provider: &ProviderName) -> Settings {
         let table = self.sources.providers.get(provider.as_str()).cloned().unwrap_or_default();

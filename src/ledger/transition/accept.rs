@@ -106,7 +106,14 @@ impl Ledgers<'_, '_> {
         }
         self.memory.queue.put(task.id, &task.live);
         *self.work = true;
-        let message = format!("`{}` is {}", task.name, task.live.task.state.as_str());
+        let mut state = task.live.task.state;
+        if state == TaskState::Queued && task.needs_admission {
+            let (spec, mut row) = self.load(task.id)?;
+            let due = self.admit(&spec, &mut row, accept.received_at)?;
+            self.save(&spec, &mut row, state, due)?;
+            state = row.state;
+        }
+        let message = format!("`{}` is {}", task.name, state.as_str());
         self.happen("task.created", Some(&accept.webhook), (task.delivery, Some(task.id)), message);
         Ok(())
     }

@@ -42,10 +42,10 @@ impl Ledgers<'_, '_> {
         row.updated_at = now;
         let (kind, due) = match verdict {
             Ok(true) => {
-                row.state = TaskState::Queued;
                 row.allowed = true;
                 row.reason = None;
-                ("task.allowed", Due::at_once(now))
+                row.state = TaskState::Queued;
+                ("task.allowed", self.admit(&spec, &mut row, now)?)
             }
             Ok(false) => {
                 row.state = TaskState::Refused;
@@ -58,7 +58,8 @@ impl Ledgers<'_, '_> {
                 ("task.checking", Due::after(now, (*delay).min(backoff::WAIT_MAX)))
             }
         };
-        let calls = answer_calls(&spec, &row, answers, now)?;
+        let said_already = *verdict == Ok(true);
+        let calls = if said_already { Vec::new() } else { answer_calls(&spec, &row, answers, now)? };
         self.save(&spec, &mut row, was, due)?;
         for call in &calls {
             self.insert_call(call)?;

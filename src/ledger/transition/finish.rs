@@ -42,9 +42,15 @@ impl Ledgers<'_, '_> {
         row.attempts_spent += u32::from(next.spent);
         row.updated_at = now;
         if let Some(result) = result_of(finish) {
+            self.charge(&spec.spec.webhook, result.cost_usd, now)?;
             row.result = Some(result.clone());
         }
         let calls = answer_calls(&spec, &row, answers, now)?;
+        if let Finish::Released { reason, delay } = finish
+            && reason.code == Code::AgentLimit
+        {
+            self.memory.queue.pause(Due::after(now, (*delay).min(backoff::WAIT_MAX)).at);
+        }
         self.memory.interrupted.remove(&id);
         self.save(&spec, &mut row, was, Due::after(now, next.delay))?;
         for call in &calls {
@@ -77,6 +83,7 @@ fn next_state(spec: &SpecRow, row: &TaskRow, finish: &Finish) -> Next {
             spent: true,
             kind: "task.asked",
         },
+        Finish::Refused { reason } => ends(TaskState::Refused, Some(reason.clone()), false, "task.refused"),
         Finish::Cancelled { .. } => ends(TaskState::Cancelled, None, true, "task.cancelled"),
         // Whoever asked for the end does not want another try.
         Finish::Failed { reason, .. } | Finish::Dead { reason, .. } if row.cancel_requested => {
@@ -121,7 +128,7 @@ fn result_of(finish: &Finish) -> Option<&crate::model::task::RunResult> {
     match finish {
         Finish::Succeeded { result } | Finish::Asked { result, .. } => Some(result),
         Finish::Failed { result, .. } | Finish::Dead { result, .. } | Finish::Cancelled { result } => result.as_ref(),
-        Finish::Released { .. } => None,
+        Finish::Released { .. } | Finish::Refused { .. } => None,
     }
 }
 

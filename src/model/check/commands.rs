@@ -7,11 +7,12 @@ use super::report::Report;
 use super::webhook::seconds;
 use super::{COMMANDS_MAX, DESCRIPTION_CHARS_MAX, Surroundings};
 use crate::error::Code;
+use crate::model::approval::{Approval, EXPIRES_SECONDS_DEFAULT};
 use crate::model::condition::Condition;
 use crate::model::frontmatter::{KeyPath, Step};
 use crate::model::ids::{AgentName, CommandName, NAME_CHARS_MAX, SkillName};
 use crate::model::raw::{RawCommand, RawWebhook, Text};
-use crate::model::spec::{CommandSpec, PRIORITY_DEFAULT};
+use crate::model::spec::{Action, CommandSpec, PRIORITY_DEFAULT};
 use crate::model::template::Template;
 
 const ALIASES_MAX: usize = 16;
@@ -23,6 +24,9 @@ const TOOL_CHARS_MAX: usize = 200;
 const TURNS_MAX: u32 = 1_000;
 const BUDGET_USD_MAX: f64 = 1_000.0;
 const PATH_CHARS_MAX: usize = 200;
+const APPROVERS_MAX: usize = 64;
+/// A week.
+const APPROVAL_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
 pub(super) fn check(
     report: &mut Report<'_>,
@@ -127,6 +131,7 @@ impl Check<'_, '_> {
         let max_turns = report.within(&at_turns, raw.max_turns, (1, TURNS_MAX), " turns");
         let budget_usd = report.within(&at_budget, raw.budget_usd, (0.01, BUDGET_USD_MAX), " US dollars");
         let timeout_seconds = seconds(report, &at_timeout, raw.timeout);
+        let approval = self.approval();
         Some(CommandSpec {
             name: name?,
             aliases,
@@ -144,6 +149,31 @@ impl Check<'_, '_> {
             max_turns,
             budget_usd,
             timeout_seconds,
+            approval,
+            checkout: raw.checkout.unwrap_or(false),
+        })
+    }
+
+    /// The terms of the approval, where one is needed.
+    fn approval(&mut self) -> Option<Approval> {
+        let at = self.place("approval");
+        let needed = self.raw.requires_approval.unwrap_or(false);
+        let Some(terms) = &self.raw.approval else { return needed.then(Approval::default) };
+        if !needed {
+            let message = "`approval` says how an approval is given, and none is needed";
+            self.report.error(&at, Code::ConfigField, message).hint("set `requires_approval: true` beside it");
+        }
+        let approvers = self.report.texts(&at.key("approvers"), terms.approvers.as_ref(), APPROVERS_MAX, NAME_CHARS_MAX);
+        let expires = self.report.within(
+            &at.key("expires"),
+            terms.expires.map(|expires| expires.seconds),
+            (1, APPROVAL_SECONDS_MAX),
+            " seconds",
+        );
+        Some(Approval {
+            self_approval: terms.self_approval.unwrap_or(true),
+            approvers: approvers.unwrap_or_default(),
+            expires_seconds: expires.unwrap_or(EXPIRES_SECONDS_DEFAULT),
         })
     }
 
@@ -161,6 +191,7 @@ impl Check<'_, '_> {
                 self.report.error(&file, Code::ConfigField, message);
                 None
             }
+            (None, None) if matches!(self.raw.action, Some(Action::Approve | Action::Reject)) => Some(String::new()),
             (None, None) => {
                 let message = "the command needs `prompt_template` or `template_file`";
                 self.report.error(&self.at, Code::ConfigField, message);

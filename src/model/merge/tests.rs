@@ -23,6 +23,8 @@ fn command(skill: &str, name: &str, aliases: &[&str]) -> CommandSpec {
         max_turns: None,
         budget_usd: None,
         timeout_seconds: None,
+        approval: None,
+        checkout: false,
     }
 }
 
@@ -50,6 +52,7 @@ fn fragment(skill: &str, provider: &str, commands: &[&str]) -> SkillConfig {
         ack: None,
         reply: None,
         strict_templates: None,
+        budget: None,
     }
 }
 
