@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::finish::answer_calls;
 use super::{Ledgers, Step, wrong_state};
 use crate::error::Code;
 use crate::ledger::command::Verdict;
+use crate::ledger::encode::{answer_calls, said};
 use crate::ledger::memory::Due;
 use crate::ledger::store::Failure;
 use crate::model::backoff;
@@ -40,9 +40,25 @@ impl Ledgers<'_, '_> {
             return Err(wrong_state(id, was, "checked").into());
         }
         row.updated_at = now;
+        let waits_no_more = match spec.continues.filter(|_| *verdict == Ok(true)) {
+            Some(parent) => match self.load(parent) {
+                Ok((_, asked)) => asked.state != TaskState::WaitingInput,
+                Err(Failure::Refused(_)) => true,
+                Err(storage) => return Err(storage),
+            },
+            None => false,
+        };
+        let says = spec.says.as_deref().filter(|_| *verdict == Ok(true));
         let (kind, due) = match verdict {
+            Ok(true) if waits_no_more => {
+                row.state = TaskState::Refused;
+                let message = "somebody else's answer came first".to_owned();
+                row.reason = Some(Reason { code: Code::WrongState, message });
+                ("task.refused", Due::at_once(now))
+            }
             Ok(true) => {
-                row.state = TaskState::Queued;
+                row.state = if says.is_some() { TaskState::Succeeded } else { TaskState::Queued };
+                row.result = says.map(|_| said(&spec.spec));
                 row.allowed = true;
                 row.reason = None;
                 ("task.allowed", Due::at_once(now))
@@ -58,7 +74,10 @@ impl Ledgers<'_, '_> {
                 ("task.checking", Due::after(now, (*delay).min(backoff::WAIT_MAX)))
             }
         };
-        let calls = answer_calls(&spec, &row, answers, now)?;
+        let calls = answer_calls(&spec, row.state, says.unwrap_or(answers), now)?;
+        if let Some(parent) = spec.continues.filter(|_| row.state == TaskState::Queued) {
+            self.hand_over(parent, id)?;
+        }
         self.save(&spec, &mut row, was, due)?;
         for call in &calls {
             self.insert_call(call)?;
