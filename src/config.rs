@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
+use crate::model::forward::Target;
 use crate::model::ids::ProviderName;
 
 /// The name of the settings file beside `.claude/`.
@@ -28,6 +29,21 @@ pub struct Settings {
     /// By provider: `api_base`, `bot_login` and the other settings that its definition names; a reply token as
     /// `api_token_env = "NAME"` or `api_token_file = "PATH"`.
     pub providers: BTreeMap<String, BTreeMap<String, String>>,
+    /// By name: the only addresses that commands with `action: forward` may post to.
+    pub forward: BTreeMap<String, Forward>,
+}
+
+/// A target of `forward` commands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Forward {
+    pub url: String,
+    /// The environment variable that holds what signs the posts (Standard Webhooks).
+    pub secret_env: Option<String>,
+    /// The file that holds it, in place of a variable.
+    pub secret_file: Option<PathBuf>,
+    /// The target may lie in a private network, and be called by `http://` there.
+    pub allow_private: bool,
 }
 
 /// Where the server listens.
@@ -75,6 +91,8 @@ pub struct Limits {
     pub body_seconds: u64,
     /// Until an idle connection is closed, in seconds.
     pub idle_seconds: u64,
+    /// Runs that one thread at a source may start within an hour: what goes on beyond that is a loop.
+    pub thread_runs_per_hour: u32,
 }
 
 impl Default for Limits {
@@ -85,6 +103,7 @@ impl Default for Limits {
             header_seconds: 10,
             body_seconds: 20,
             idle_seconds: 60,
+            thread_runs_per_hour: 30,
         }
     }
 }
@@ -287,12 +306,17 @@ impl Config {
         at_least_one("limits.header_seconds", settings.limits.header_seconds)?;
         at_least_one("limits.body_seconds", settings.limits.body_seconds)?;
         at_least_one("limits.idle_seconds", settings.limits.idle_seconds)?;
+        at_least_one("limits.thread_runs_per_hour", u64::from(settings.limits.thread_runs_per_hour))?;
         at_least_one("limits.connections_max", settings.limits.connections_max as u64)?;
         at_least_one("limits.body_bytes_max", settings.limits.body_bytes_max as u64)?;
         at_least_one("agent.idle_seconds", settings.agent.idle_seconds)?;
         at_least_one("git.network_seconds", settings.git.network_seconds)?;
         one_of("server.log_format", &settings.server.log_format, &["text", "json"])?;
         one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "required", "bubblewrap", "landlock", "off"])?;
+        for (name, target) in &settings.forward {
+            Target::new(&target.url, target.allow_private)
+                .map_err(|message| invalid(&format!("forward.{name}.url"), &message))?;
+        }
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;
         }

@@ -4,7 +4,7 @@ mod background;
 mod routes;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,23 +14,27 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
-use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
+use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake, Outside};
 use crate::http::listen::Listener;
 use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
 use crate::model::check::Rules;
-use crate::model::provider::Catalogue;
+use crate::model::forward::{Target, Targets};
+use crate::model::ids::ProviderName;
+use crate::model::provider::{Catalogue, PreparedCall};
+use crate::model::secret::{SecretSet, SecretValue};
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::record::{Progress, Recorder};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
+use crate::respond::forward::Forward;
 use crate::respond::outbox::Sender;
 use crate::respond::permission::Checker;
 use crate::respond::transport::Transport;
@@ -138,7 +142,7 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger.clone(),
         metrics.clone(),
         clock.clone(),
-        intake_options(&config, &reconciler.catalogue(), &secrets),
+        intake_options(&config, &reconciler.catalogue(), &secrets, &transport),
     );
 
     let limits = limits(&config);
@@ -202,6 +206,7 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         transport: transport.clone(),
         secrets: secrets.clone(),
+        forward: Forward { targets: targets(&config), secrets: forward_secrets(&config, &secrets) },
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
@@ -277,12 +282,44 @@ fn author(config: &Config) -> repo::Author {
     repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
 }
 
-fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> intake::Options {
+fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, transport: &Transport) -> intake::Options {
     intake::Options {
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
         providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        forward: targets(config),
+        thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
+        outside: outside(secrets, transport),
     }
+}
+
+/// The calls that the intake may make while a sender waits, and where it keeps what handshakes bring.
+fn outside(secrets: &Secrets, transport: &Transport) -> Outside {
+    let (kept, secrets, transport) = (secrets.clone(), secrets.clone(), transport.clone());
+    Outside {
+        call: Some(Arc::new(move |provider: ProviderName, call: PreparedCall, given: Option<Arc<SecretSet>>| {
+            let (secrets, transport) = (secrets.clone(), transport.clone());
+            Box::pin(async move {
+                let secrets = given.unwrap_or_else(|| Arc::new(secrets.for_calls(&provider)));
+                let filled = call.fill(&BTreeMap::new(), &secrets)?;
+                let answer = transport.exchange(&filled).await.map_err(|none| none.error)?;
+                Ok((answer.status, answer.body))
+            })
+        })),
+        keep: Some(Arc::new(move |webhook, slot, value| kept.keep_of_handshake(webhook, slot, value))),
+    }
+}
+
+/// Where `forward` commands may post; the addresses were checked with the settings.
+fn targets(config: &Config) -> Targets {
+    let targets = config.settings.forward.iter();
+    targets.filter_map(|(name, it)| Some((name.clone(), Target::new(&it.url, it.allow_private).ok()?))).collect()
+}
+
+fn forward_secrets(config: &Config, secrets: &Secrets) -> BTreeMap<String, SecretValue> {
+    let targets = config.settings.forward.iter();
+    let secret = |it: &config::Forward| secrets.of_operator(it.secret_env.as_deref(), it.secret_file.as_deref());
+    targets.filter_map(|(name, it)| Some((name.clone(), secret(it)?))).collect()
 }
 
 fn secrets(config: &Config) -> Result<Secrets> {

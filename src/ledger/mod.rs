@@ -88,8 +88,10 @@ pub struct NewTask {
     pub lookup: Option<PreparedLookup>,
     /// How its answer reaches the source.
     pub reply: Option<PreparedCall>,
-    /// The task that waits for what this one was told: it is done as soon as this one is born.
+    /// The task that waits for what this one was told: it is done as soon as this one may run.
     pub continues: Option<TaskId>,
+    /// It runs no agent: it has ended as soon as it may run, and these texts are its answer.
+    pub says: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

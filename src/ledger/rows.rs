@@ -74,6 +74,8 @@ pub enum Purpose {
     Ack,
     /// The answer of a task, or the text of a `comment` command.
     Reply,
+    /// What a `forward` command posts to a target of the operator.
+    Forward,
 }
 
 /// A call that waits to be made, is being made, or was made.

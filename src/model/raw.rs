@@ -159,6 +159,9 @@ pub struct RawCommand {
     /// What happens when it matches; `create_task` when absent.
     #[serde(default, deserialize_with = "present")]
     pub action: Option<Action>,
+    /// For `forward`: the name of a target of the operator's `[forward.NAME]` settings.
+    #[serde(default, deserialize_with = "present")]
+    pub forward_to: Option<Text>,
     /// Whether its events must also call it by the prefix.
     #[serde(default, deserialize_with = "present")]
     pub requires_prefix: Option<bool>,

@@ -118,6 +118,9 @@ pub struct CommandSpec {
     pub conditions: Option<Condition>,
     pub priority: i32,
     pub action: Action,
+    /// The operator's target that a `forward` command posts to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_to: Option<String>,
     pub requires_prefix: bool,
     pub model: Option<String>,
     pub tools: Option<Vec<String>>,
@@ -145,6 +148,53 @@ pub enum Action {
     Approve,
     /// Ends a task of the conversation that waits for an approval.
     Reject,
+    /// Answers with the rendered template in the response where people see it, else at the source; without an agent.
+    Respond,
+    /// Runs an agent that may put a question: the next message of the conversation goes on with it.
+    Ask,
+    /// Posts the rendered template, or without one the payload, to a target that the operator allows.
+    Forward,
+    /// Tells what can be asked here, without an agent.
+    Help,
+    /// Tells what runs and waits in the conversation, without an agent.
+    Status,
+}
+
+impl Action {
+    /// Whether the rendered template is the prompt of an agent.
+    pub fn runs_agent(self) -> bool {
+        match self {
+            Action::CreateTask | Action::Ask => true,
+            Action::Comment
+            | Action::Respond
+            | Action::Forward
+            | Action::Help
+            | Action::Status
+            | Action::Approve
+            | Action::Reject => false,
+        }
+    }
+
+    /// Whether a command of this kind may do without a template.
+    pub fn needs_template(self) -> bool {
+        match self {
+            Action::CreateTask | Action::Ask | Action::Comment | Action::Respond => true,
+            Action::Forward | Action::Help | Action::Status | Action::Approve | Action::Reject => false,
+        }
+    }
+
+    /// Whether its answer may stand in the response to the delivery, where the sender shows that to people.
+    pub fn may_respond(self) -> bool {
+        match self {
+            Action::Respond | Action::Help | Action::Status => true,
+            Action::CreateTask
+            | Action::Ask
+            | Action::Comment
+            | Action::Forward
+            | Action::Approve
+            | Action::Reject => false,
+        }
+    }
 }
 
 /// Which of the matching event commands run.

@@ -2,12 +2,17 @@
 
 use crate::ledger::Finish;
 use crate::model::provider::PreparedCall;
+use crate::model::spec::Action;
 use crate::model::task::Task;
 use crate::model::untrusted::Outgoing;
 
 /// The messages for the source, made safe, marked and split; none when there is nothing to say.
 pub(super) fn parts(call: &PreparedCall, task: &Task, finish: &Finish) -> Vec<String> {
     let Some(text) = text(task, finish) else { return Vec::new() };
+    if task.spec.action == Action::Forward {
+        // A post to the operator's target: the text as it is, or nothing.
+        return if matches!(finish, Finish::Succeeded { .. }) { vec![text] } else { Vec::new() };
+    }
     let safe = safe(task, &text);
     match &call.reply {
         Some(traits) => traits.messages(&safe, task.spec.id),

@@ -12,6 +12,8 @@ use super::narrate;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Finish;
 use crate::ledger::rows::{Conversation, LogLine};
+use crate::model::question;
+use crate::model::spec::Action;
 use crate::model::task::{Reason, RunResult, Task};
 use crate::seam::fresh_id;
 use crate::telemetry::event::{AttemptEnded, AttemptOutcome, Event as _, TaskOutput};
@@ -21,6 +23,8 @@ use crate::workspace::Workspace;
 const REVISION_WAIT: Duration = Duration::from_millis(500);
 /// Without a known end of a usage limit, it is tried again after this.
 const LIMIT_WAIT: Duration = Duration::from_secs(5 * 60);
+/// How long a task waits for the answer to its question.
+const ANSWER_WAIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How often it is asked whether a person wants the run to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(500);
 /// Log lines are written in groups: so many, or what came within so long.
@@ -39,6 +43,12 @@ impl<'a> Attempt<'a> {
 
     /// Runs to the end, whatever it is; `break_off` asks for a quick one that can be resumed.
     pub(super) async fn run(self, break_off: CancellationToken) {
+        if !self.task.spec.action.runs_agent() {
+            // It waited for something, and now it may say what it has to say.
+            let result = RunResult { text: self.task.spec.prompt.clone(), ..RunResult::default() };
+            self.worker.finish(&self.task, self.task.attempt, Finish::Succeeded { result }).await;
+            return;
+        }
         match self.execute(&break_off).await {
             Ok(report) => self.finish(report).await,
             Err(error) => {
@@ -209,7 +219,11 @@ impl<'a> Attempt<'a> {
         match &report.outcome {
             Outcome::Succeeded { text, denials } => {
                 let denials = denials.iter().map(|denial| denial.tool.clone()).collect();
-                let result = RunResult { denials, ..result(text) };
+                let asked = question::of(text).filter(|_| self.task.spec.action == Action::Ask);
+                let result = RunResult { denials, ..result(asked.unwrap_or(text)) };
+                if asked.is_some() {
+                    return (Finish::Asked { result, wait: ANSWER_WAIT }, AttemptOutcome::Succeeded);
+                }
                 (Finish::Succeeded { result }, AttemptOutcome::Succeeded)
             }
             Outcome::Failed { code, retry, message } => {

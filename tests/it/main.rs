@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod actions;
 mod admin;
 mod agent_run;
 mod anthropic;
@@ -24,7 +25,10 @@ mod http_server;
 mod ledger;
 mod main_job;
 mod provider_corpus;
+mod providers;
 mod real_agent;
 mod receiver;
+mod senders;
 mod service;
+mod standin;
 mod wire;

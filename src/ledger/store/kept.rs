@@ -25,6 +25,12 @@ pub struct SpecRow {
     pub provider: ProviderName,
     pub lookup: Option<PreparedLookup>,
     pub reply: Option<PreparedCall>,
+    /// The task that waits for what this one was told.
+    #[serde(default)]
+    pub continues: Option<TaskId>,
+    /// What it says, where it runs no agent.
+    #[serde(default)]
+    pub says: Option<Vec<String>>,
 }
 
 /// What changes while a task lives; stored as it is once the task has ended.

@@ -111,7 +111,9 @@ impl Check<'_, '_> {
         webhook: &RawWebhook,
     ) -> Option<CommandSpec> {
         let raw = self.raw;
-        let template = self.template(webhook.strict_templates.unwrap_or(false));
+        let action = raw.action.unwrap_or_default();
+        let template = self.template(action, webhook.strict_templates.unwrap_or(false));
+        let forward_to = self.forward_to(action);
         let triggers = self.triggers();
         let conditions = self.conditions();
         let prefixed = webhook.command_prefix.is_some();
@@ -142,7 +144,8 @@ impl Check<'_, '_> {
             triggers,
             conditions,
             priority: priority.unwrap_or(PRIORITY_DEFAULT),
-            action: raw.action.unwrap_or_default(),
+            action,
+            forward_to,
             requires_prefix,
             model,
             tools,
@@ -177,8 +180,29 @@ impl Check<'_, '_> {
         })
     }
 
-    /// The template's source, from the field or from the file that is named.
-    fn template(&mut self, strict: bool) -> Option<String> {
+    /// Where a `forward` command posts to; whether the operator has such a target is seen when it runs.
+    fn forward_to(&mut self, action: Action) -> Option<String> {
+        let at = self.place("forward_to");
+        match (&self.raw.forward_to, action == Action::Forward) {
+            (Some(target), true) => self.report.word(&at, target, NAME_CHARS_MAX),
+            (None, true) => {
+                let message = "a `forward` command needs `forward_to`";
+                self.report
+                    .error(&self.at, Code::ConfigField, message)
+                    .hint("name a target of the operator's `[forward.NAME]` settings; an address cannot stand here");
+                None
+            }
+            (Some(_), false) => {
+                let message = "`forward_to` belongs to commands with `action: forward`";
+                self.report.error(&at, Code::ConfigField, message);
+                None
+            }
+            (None, false) => None,
+        }
+    }
+
+    /// The template's source, from the field or from the file that is named; empty where it may be left out, and is.
+    fn template(&mut self, action: Action, strict: bool) -> Option<String> {
         let (inline, file) = (self.place("prompt_template"), self.place("template_file"));
         match (&self.raw.prompt_template, &self.raw.template_file) {
             (Some(Text(source)), None) => self.compiles(&inline, source, strict, None),
@@ -191,7 +215,7 @@ impl Check<'_, '_> {
                 self.report.error(&file, Code::ConfigField, message);
                 None
             }
-            (None, None) if matches!(self.raw.action, Some(Action::Approve | Action::Reject)) => Some(String::new()),
+            (None, None) if !action.needs_template() => Some(String::new()),
             (None, None) => {
                 let message = "the command needs `prompt_template` or `template_file`";
                 self.report.error(&self.at, Code::ConfigField, message);

@@ -17,6 +17,7 @@ fn command(skill: &str, name: &str, aliases: &[&str]) -> CommandSpec {
         conditions: None,
         priority: 100,
         action: Action::default(),
+        forward_to: None,
         requires_prefix: false,
         model: None,
         tools: None,
