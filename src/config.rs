@@ -179,6 +179,10 @@ pub struct Agent {
     pub model: String,
     pub max_turns: u32,
     pub budget_usd: f64,
+    /// What all runs together may cost in one day (UTC), in US dollars; without it, no limit.
+    pub usd_per_day: Option<f64>,
+    /// How many runs may begin in one day (UTC), over all webhooks; without it, no limit.
+    pub runs_per_day: Option<u32>,
     /// Without any output for so long a run is ended, in seconds.
     pub idle_seconds: u64,
     /// Environment variables that a run sees besides the fixed ones; never a provider's token.
@@ -199,6 +203,8 @@ impl Default for Agent {
             model: String::new(),
             max_turns: 30,
             budget_usd: 2.0,
+            usd_per_day: None,
+            runs_per_day: None,
             idle_seconds: 300,
             env_pass: pass.map(String::from).to_vec(),
             env: BTreeMap::new(),

@@ -28,6 +28,7 @@ use crate::model::forward::{Target, Targets};
 use crate::model::ids::ProviderName;
 use crate::model::provider::{Catalogue, PreparedCall};
 use crate::model::secret::{SecretSet, SecretValue};
+use crate::model::task::DailyBudget;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
@@ -41,8 +42,8 @@ use crate::respond::transport::Transport;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::Worker;
 use crate::worker::agent::{self, AgentConfig};
+use crate::worker::{KnownSecrets, Worker};
 use crate::workspace::Workspaces;
 
 /// Memory for the pages of the index, in bytes.
@@ -109,6 +110,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(&config))?;
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
+    let known = secrets.clone();
     let judge = Judge::new(rules(&config))?;
     let activator = Activator::default();
     let transport = Transport::new()?;
@@ -213,7 +215,7 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "sender", sender.run(stop.clone()));
     let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
-    let worker = worker(&config, &ledger, repository, &clock, &metrics)?;
+    let worker = worker(&config, &ledger, repository, known_secrets(&config, known), &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
@@ -344,6 +346,7 @@ fn worker(
     config: &Config,
     ledger: &Ledger,
     repository: Repository,
+    known_secrets: KnownSecrets,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Worker> {
@@ -357,10 +360,20 @@ fn worker(
         model: Some(settings.agent.model.clone()).filter(|model| !model.is_empty()),
         max_turns: settings.agent.max_turns,
         budget_usd: settings.agent.budget_usd,
+        daily: DailyBudget { usd: settings.agent.usd_per_day, runs: settings.agent.runs_per_day },
+        known_secrets,
         clock: clock.clone(),
         metrics: metrics.clone(),
         drain: Duration::from_secs(settings.server.drain_seconds),
     })
+}
+
+/// Secrets of webhooks and providers, and the credentials of the agent program.
+fn known_secrets(config: &Config, secrets: Secrets) -> KnownSecrets {
+    let names = config.settings.agent.env_pass.iter().filter(|name| !name.ends_with("_URL"));
+    let credentials: Vec<SecretValue> =
+        names.filter_map(|name| config.agent_env.get(name)).map(|value| SecretValue::new(value.as_bytes())).collect();
+    Arc::new(move || secrets.known().into_iter().chain(credentials.iter().cloned()).collect())
 }
 
 /// How agents are run here, as the operator has set it.

@@ -76,6 +76,9 @@ impl From<Code> for Exit {
             | Code::BodyTooLarge
             | Code::NotVerified
             | Code::RateLimited
+            | Code::BudgetSpent
+            | Code::ApprovalRefused
+            | Code::ApprovalVoid
             | Code::WebhookDisabled
             | Code::PruneHeld
             | Code::StaleAttempt

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest};
 use super::store::codec::Row;
 use super::store::kept::{
-    BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow, TranscriptRow,
+    BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
+    TranscriptRow,
 };
 use super::store::tables::{DeadMark, Entry, Reader, TaskOf, join};
 use super::store::{Failure, damaged_file, unavailable};

@@ -111,7 +111,8 @@ pub fn check(spec: &TaskSpec, decision: &Decision) -> Result<()> {
     if let Some(seen) = &decision.digest {
         let fits = seen.len() >= NAMED_CHARS_MIN && prompt_digest(&spec.prompt).to_string().starts_with(seen.as_str());
         if !fits {
-            let message = format!("the prompt is not the one that was looked at: it has the digest {}", shown(&spec.prompt));
+            let message =
+                format!("the prompt is not the one that was looked at: it has the digest {}", shown(&spec.prompt));
             return Err(Error::new(Code::ApprovalVoid, message).hint("look at the task again, then decide"));
         }
     }
@@ -240,7 +241,11 @@ mod tests {
         check(&alone, &by("hubot")).unwrap();
         check(&spec(Approval::default()), &by("mona")).unwrap();
         let unknown = TaskSpec { source: Source::default(), ..alone };
-        assert_eq!(check(&unknown, &by("hubot")).unwrap_err().code(), Code::ApprovalRefused, "it may be the same person");
+        assert_eq!(
+            check(&unknown, &by("hubot")).unwrap_err().code(),
+            Code::ApprovalRefused,
+            "it may be the same person"
+        );
     }
 
     #[test]
@@ -282,6 +287,9 @@ mod tests {
         let text = announcement(&task);
         let digest = shown("Fix it.");
         assert!(text.contains(&format!("`@agent approve {digest}`")) && text.contains("24 hours"), "{text}");
-        assert!(text.contains(&format!("skillhook approve {}", task.id)) && text.contains("except whoever asked"), "{text}");
+        assert!(
+            text.contains(&format!("skillhook approve {}", task.id)) && text.contains("except whoever asked"),
+            "{text}"
+        );
     }
 }

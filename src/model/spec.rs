@@ -187,12 +187,9 @@ impl Action {
     pub fn may_respond(self) -> bool {
         match self {
             Action::Respond | Action::Help | Action::Status => true,
-            Action::CreateTask
-            | Action::Ask
-            | Action::Comment
-            | Action::Forward
-            | Action::Approve
-            | Action::Reject => false,
+            Action::CreateTask | Action::Ask | Action::Comment | Action::Forward | Action::Approve | Action::Reject => {
+                false
+            }
         }
     }
 }

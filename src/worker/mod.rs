@@ -8,4 +8,4 @@ mod answer;
 mod attempt;
 mod narrate;
 
-pub use lease::Worker;
+pub use lease::{KnownSecrets, Worker};

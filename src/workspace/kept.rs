@@ -32,7 +32,8 @@ impl Workspaces {
             Err(error) => return Err(error).context(Code::WorkspaceFailed, failed),
         };
         let file = frontmatter::split(&path, &bytes).and_then(|document| check_agent(&path, name, &document));
-        file.map(Some).map_err(|_| Error::new(Code::WorkspaceFailed, format!("the file of the agent `{name}` is not valid")))
+        file.map(Some)
+            .map_err(|_| Error::new(Code::WorkspaceFailed, format!("the file of the agent `{name}` is not valid")))
     }
 
     /// The program's record of a session; `None` where there is none, or it is too long to be carried about.

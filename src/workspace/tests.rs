@@ -259,7 +259,7 @@ fn record_of_a_session_moves_to_where_another_node_looks_for_it() {
 fn agents_are_read_from_what_was_laid_out_and_files_can_be_left_for_later() {
     let house = House::new();
     write(
-        house.fixture.root(),
+        &house.fixture.root,
         ".claude/agents/doer.md",
         "---\nname: doer\ndescription: Does.\ntools: Read, Bash(git log:*)\n---\nDo.\n",
     );

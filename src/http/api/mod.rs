@@ -30,6 +30,7 @@ use super::body::Budget;
 use super::exchange::{self, BodyStream, Head};
 use super::serve::Limits;
 use crate::error::{Code, Error, Result};
+use crate::model::task::TaskState;
 
 /// The admin API as a filter; `listener` is its name in logs and metrics.
 pub fn filter(listener: &'static str, state: Arc<ApiState>, limits: &Limits) -> BoxedFilter<(warp::reply::Response,)> {
@@ -107,7 +108,9 @@ impl Api {
             Operation::CancelTask => tasks::cancel(state, id).await.map(|value| ok(&value)),
             Operation::ApproveTask => tasks::decide(state, id, query, true).await.map(|value| ok(&value)),
             Operation::RejectTask => tasks::decide(state, id, query, false).await.map(|value| ok(&value)),
-            Operation::Approvals => tasks::in_state(state, query, TaskState::AwaitingApproval).await.map(|value| ok(&value)),
+            Operation::Approvals => {
+                tasks::in_state(state, query, TaskState::AwaitingApproval).await.map(|value| ok(&value))
+            }
             Operation::DeadLetters => tasks::in_state(state, query, TaskState::Dead).await.map(|value| ok(&value)),
             Operation::RetryTask => tasks::retry(state, id).await.map(|value| ok(&value)),
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),

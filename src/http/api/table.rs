@@ -118,8 +118,11 @@ const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this 
 const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
 const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
-const DIGEST: Parameter =
-    parameter("digest", Form::Text, "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused");
+const DIGEST: Parameter = parameter(
+    "digest",
+    Form::Text,
+    "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused",
+);
 const REASON: Parameter = parameter("reason", Form::Text, "What is said at the source about a rejection");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =

@@ -101,11 +101,10 @@ pub struct LiveRow {
     pub revision: Digest,
 }
 
-/// Version 2 knows two states more; rows of version 1 read the same.
+/// Version 2 knows two states more; rows of version 1 read the same. Version 3 ends with the approval.
 impl Row for LiveRow {
     const TABLE: &'static str = "live";
-    const VERSION: u8 = 2;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn to_content(&self) -> Result<Vec<u8>> {
         let mut fields = Fields::default();
@@ -158,8 +157,8 @@ impl Row for LiveRow {
             conversation: rest.text()?.to_owned(),
             revision: Digest::parse(&hex::encode(rest.array::<32>()?)).map_err(codec::unreadable)?,
         };
-        // Before version 2 nothing had to be approved.
-        if version >= 2 {
+        // Before version 3 nothing had to be approved.
+        if version >= 3 {
             row.task.approved = rest.json()?;
         }
         Ok(row)

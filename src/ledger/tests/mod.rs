@@ -1,5 +1,6 @@
 //! Tests of the ledger as a whole.
 
+mod approvals;
 mod crash;
 mod damage;
 mod disk;

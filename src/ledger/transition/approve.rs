@@ -39,7 +39,8 @@ impl Ledgers<'_, '_> {
         } else {
             row.state = TaskState::Refused;
             let message = approval::rejected(&spec.spec, decision);
-            row.reason = Some(Reason { code: Code::ApprovalRefused, message: message.trim_end_matches('.').to_owned() });
+            row.reason =
+                Some(Reason { code: Code::ApprovalRefused, message: message.trim_end_matches('.').to_owned() });
             ("approval.rejected", spoken(&spec, &message, spec.spec.id, now)?)
         };
         self.save(&spec, &mut row, was, Due::at_once(now))?;

@@ -77,7 +77,9 @@ fn key(name: &str, now: Timestamp) -> Vec<u8> {
 
 fn refusal(spent: &SpendRow, budget: &DailyBudget, whose: &str) -> Option<Reason> {
     let message = match (budget.runs, budget.usd) {
-        (Some(runs), _) if spent.runs >= runs => format!("the {runs} runs that {whose} may begin in one day are used up"),
+        (Some(runs), _) if spent.runs >= runs => {
+            format!("the {runs} runs that {whose} may begin in one day are used up")
+        }
         (_, Some(usd)) if spent.usd >= usd => {
             format!("the {usd:.2} US dollars that {whose} may spend in one day are used up")
         }

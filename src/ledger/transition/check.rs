@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::approve::approves;
 use super::{Ledgers, Step, wrong_state};
 use crate::error::Code;
 use crate::ledger::command::Verdict;

@@ -166,7 +166,8 @@ impl Check<'_, '_> {
             let message = "`approval` says how an approval is given, and none is needed";
             self.report.error(&at, Code::ConfigField, message).hint("set `requires_approval: true` beside it");
         }
-        let approvers = self.report.texts(&at.key("approvers"), terms.approvers.as_ref(), APPROVERS_MAX, NAME_CHARS_MAX);
+        let approvers =
+            self.report.texts(&at.clone().key("approvers"), terms.approvers.as_ref(), APPROVERS_MAX, NAME_CHARS_MAX);
         let expires = self.report.within(
             &at.key("expires"),
             terms.expires.map(|expires| expires.seconds),

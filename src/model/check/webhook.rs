@@ -11,6 +11,7 @@ use crate::model::matching;
 use crate::model::provider::Definition;
 use crate::model::raw::{Duration, RawWebhook, ReplyField};
 use crate::model::spec::{CommandSpec, RateLimit, SkillConfig};
+use crate::model::task::DailyBudget;
 
 /// How many providers one skill may extend.
 const PROVIDERS_MAX: usize = 16;

@@ -65,7 +65,9 @@ mod tests {
     #[test]
     fn fresh_start_is_asked_for_in_words_of_their_own() {
         let says = asks_for_a_fresh_start;
-        assert!(says("@agent New Conversation: look again") && says("please start fresh.") && says("reset conversation"));
+        assert!(
+            says("@agent New Conversation: look again") && says("please start fresh.") && says("reset conversation")
+        );
         assert!(!says("renew conversations") && !says("restart freshly") && !says("") && !says("a new contextual bug"));
     }
 

@@ -13,6 +13,7 @@ use crate::model::spec::{
     AckMode, Allow, CommandSpec, MatchMode, RETRIES_DEFAULT, RateLimit, ReplyMode, SecretRef, SkillConfig,
     TIMEOUT_SECONDS_DEFAULT, WebhookSpec,
 };
+use crate::model::task::DailyBudget;
 
 /// The agent that decides where nobody else is named.
 const AGENT_DEFAULT: &str = "brain";
