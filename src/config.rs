@@ -185,7 +185,8 @@ pub struct Agent {
     pub env_pass: Vec<String>,
     /// Fixed variables for runs.
     pub env: BTreeMap<String, String>,
-    /// `auto` uses the strongest that works here; `bubblewrap` and `landlock` refuse to start without it; `off`.
+    /// `auto` uses the strongest that works here, `required` too and refuses to start without one, `bubblewrap` and
+    /// `landlock` refuse to start without that one; `off` has none.
     pub sandbox: String,
 }
 
@@ -311,7 +312,7 @@ impl Config {
         at_least_one("agent.idle_seconds", settings.agent.idle_seconds)?;
         at_least_one("git.network_seconds", settings.git.network_seconds)?;
         one_of("server.log_format", &settings.server.log_format, &["text", "json"])?;
-        one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "bubblewrap", "landlock", "off"])?;
+        one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "required", "bubblewrap", "landlock", "off"])?;
         for (name, target) in &settings.forward {
             Target::new(&target.url, target.allow_private)
                 .map_err(|message| invalid(&format!("forward.{name}.url"), &message))?;

@@ -369,6 +369,7 @@ fn worker(
 pub fn agent_config(config: &Config) -> Result<AgentConfig> {
     let settings = &config.settings.agent;
     let mode = match settings.sandbox.as_str() {
+        "required" => agent::sandbox::Mode::Required,
         "bubblewrap" => agent::sandbox::Mode::Bubblewrap,
         "landlock" => agent::sandbox::Mode::Landlock,
         "off" => agent::sandbox::Mode::Off,

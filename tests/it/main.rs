@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
@@ -11,6 +12,8 @@
 mod actions;
 mod admin;
 mod agent_run;
+mod anthropic;
+mod claude;
 mod cli;
 mod corpus;
 mod crash;
