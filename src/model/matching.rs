@@ -1,7 +1,7 @@
 //! Which commands of a webhook a delivery calls, and for every other one why not.
 //!
 //! A text command (no trigger) runs when the text calls it by name or alias; an event command runs when a trigger
-//! covers the event and its conditions hold. Who may call is decided elsewhere (`admission`), and what a delivery
+//! covers the event and its conditions hold, and one that needs no prefix for that can also be called like a text command. Who may call is decided elsewhere (`admission`), and what a delivery
 //! costs is bounded by the limits of the webhook: this reads the text once and each command's conditions once.
 
 mod call;
@@ -135,7 +135,13 @@ impl Matcher {
         for (index, rule) in self.rules.iter().enumerate() {
             outcomes.push(match rule.triggers.is_empty() {
                 true => self.text_rule(index, event, payload, &called),
-                false => self.event_rule(index, event, payload, &called),
+                // What runs by itself can also be asked for.
+                false => self.event_rule(index, event, payload, &called).or_else(|why| match &called {
+                    Called::Rule { index: other, .. } if *other == index && !rule.requires_prefix => {
+                        self.text_rule(index, event, payload, &called)
+                    }
+                    _ => Err(why),
+                }),
             });
         }
         self.conclude(event, &called, outcomes)
