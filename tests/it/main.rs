@@ -28,6 +28,7 @@ mod main_job;
 mod provider_corpus;
 mod providers;
 mod real_agent;
+mod real_run;
 mod receiver;
 mod senders;
 mod service;
