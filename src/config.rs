@@ -128,8 +128,13 @@ impl Default for Reconcile {
 pub struct Git {
     /// Commit changes below `.claude/`.
     pub commit: bool,
-    /// Push those commits, and fetch.
+    /// Push those commits.
     pub push: bool,
+    /// Fetch, and bring what was merged elsewhere into the files.
+    pub pull: bool,
+    /// How deliveries name this repository (`acme/hooks`), to pull as soon as one comes from it; by default what the
+    /// address of the remote ends with.
+    pub repository: Option<String>,
     pub remote: String,
     pub author_name: String,
     pub author_email: String,
@@ -142,6 +147,8 @@ impl Default for Git {
         Self {
             commit: true,
             push: true,
+            pull: true,
+            repository: None,
             remote: "origin".into(),
             author_name: "skillhook".into(),
             author_email: "skillhook@localhost".into(),
