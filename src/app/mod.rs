@@ -321,7 +321,11 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, tra
     intake::Options {
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
-        providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        // A provider that a file of the repository adds may come later than the settings.
+        providers: (config.settings.providers.keys().filter_map(|name| ProviderName::parse(name).ok()))
+            .chain(catalogue.names().cloned())
+            .map(|name| (name.clone(), secrets.settings(&name)))
+            .collect(),
         forward: targets(config),
         thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
         outside: outside(secrets, transport),

@@ -112,7 +112,7 @@ async fn forward_posts_the_payload_signed_to_the_operators_target_alone() {
     }
     let mut bodies: Vec<String> = target.seen().iter().map(crate::standin::Arrived::text).collect();
     bodies.sort();
-    assert_eq!(bodies[0], "octocat asks");
+    assert_eq!(bodies[0], "mona asks");
     assert_eq!(serde_json::from_str::<Value>(&bodies[1]).unwrap(), said("@bot audit"));
 
     let answer = deliver(&service, &path, "d-3", "@bot nowhere").await;
