@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
+use crate::model::change::{WriteMode, WriteModes};
 use crate::model::forward::Target;
 use crate::model::ids::ProviderName;
 
@@ -23,6 +24,7 @@ pub struct Settings {
     pub limits: Limits,
     pub reconcile: Reconcile,
     pub git: Git,
+    pub changes: Changes,
     pub queue: Queue,
     pub agent: Agent,
     pub secrets: Secrets,
@@ -128,8 +130,13 @@ impl Default for Reconcile {
 pub struct Git {
     /// Commit changes below `.claude/`.
     pub commit: bool,
-    /// Push those commits, and fetch.
+    /// Push those commits.
     pub push: bool,
+    /// Fetch, and bring what was merged elsewhere into the files.
+    pub pull: bool,
+    /// How deliveries name this repository (`acme/hooks`), to pull as soon as one comes from it; by default what the
+    /// address of the remote ends with.
+    pub repository: Option<String>,
     pub remote: String,
     pub author_name: String,
     pub author_email: String,
@@ -142,11 +149,35 @@ impl Default for Git {
         Self {
             commit: true,
             push: true,
+            pull: true,
+            repository: None,
             remote: "origin".into(),
             author_name: "skillhook".into(),
             author_email: "skillhook@localhost".into(),
             network_seconds: 30,
         }
+    }
+}
+
+/// How changes that come through skillhook get into the files: `direct` writes, commits and pushes them, `propose`
+/// makes a branch that a person merges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Changes {
+    /// Through the HTTP API and the dashboard.
+    pub api: WriteMode,
+    /// Through commands such as `skillhook add`.
+    pub cli: WriteMode,
+    /// In a conversation that somebody with the right to write has begun.
+    pub chat: WriteMode,
+    /// By runs that a delivery has started; what widens their power is proposed in any case.
+    pub agent: WriteMode,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        let WriteModes { api, cli, chat, agent } = WriteModes::default();
+        Self { api, cli, chat, agent }
     }
 }
 

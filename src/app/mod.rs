@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::change::{self, Changes};
 use crate::config::{self, Config};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
@@ -23,6 +24,7 @@ use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
+use crate::model::change::WriteModes;
 use crate::model::check::Rules;
 use crate::model::forward::{Target, Targets};
 use crate::model::ids::ProviderName;
@@ -31,8 +33,10 @@ use crate::model::secret::{SecretSet, SecretValue};
 use crate::model::task::DailyBudget;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
+use crate::reconcile::origins::Origins;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::record::{Progress, Recorder};
+use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::forward::Forward;
@@ -57,6 +61,10 @@ pub struct Service {
     pub admin: SocketAddr,
     pub ledger: Ledger,
     pub activator: Activator,
+    /// Through which skills, agents and providers are edited.
+    pub changes: Changes,
+    /// Has the remote asked.
+    pub bell: Bell,
     /// What passes published.
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
@@ -112,7 +120,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let secrets = secrets(&config)?;
     let known = secrets.clone();
     let judge = Judge::new(rules(&config))?;
-    let activator = Activator::default();
+    let (activator, bell) = (Activator::default(), Bell::default());
     let transport = Transport::new()?;
 
     let reader = index.reader();
@@ -123,7 +131,8 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         activator: activator.clone(),
         clock: clock.clone(),
-        history: (found != Found::Whole).then(|| repository.clone()),
+        repository: Some(repository.clone()),
+        rebuilds: found != Found::Whole,
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
@@ -144,13 +153,30 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger.clone(),
         metrics.clone(),
         clock.clone(),
-        intake_options(&config, &reconciler.catalogue(), &secrets, &transport),
+        intake::Options {
+            repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
+            bell: bell.clone(),
+            ..intake_options(&config, &reconciler.catalogue(), &secrets, &transport)
+        },
     );
 
     let limits = limits(&config);
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
     let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
     let socket = Listener::unix(&config.admin_socket())?;
+    let origins = Origins::open(config.data.join("origins"))?;
+    let changes = Changes::new(change::Parts {
+        root: config.root.clone(),
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        published: published.clone(),
+        origins: origins.clone(),
+        rules: rules(&config),
+        modes: write_modes(&config),
+        clock: clock.clone(),
+        network: Duration::from_secs(config.settings.git.network_seconds),
+    })?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
     };
@@ -165,8 +191,10 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
@@ -186,7 +214,11 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
     spawn(&mut tasks, "watch", watcher::watch(config.root.clone(), activator.clone(), stop.clone()));
     spawn(&mut tasks, "timer", background::timer(activator.clone(), config.poll(), stop.clone()));
-    spawn(&mut tasks, "requests", background::requests(requests, activator.clone(), published.clone(), stop.clone()));
+    spawn(
+        &mut tasks,
+        "requests",
+        background::requests(requests, activator.clone(), bell.clone(), published.clone(), stop.clone()),
+    );
     spawn(
         &mut tasks,
         "view",
@@ -196,14 +228,29 @@ pub async fn start(config: Config) -> Result<Service> {
         repository: repository.clone(),
         ledger: ledger.clone(),
         contents,
+        origins,
         clock: clock.clone(),
-        progress: progress_sender,
+        progress: progress_sender.clone(),
+        activator: activator.clone(),
+        committed: committed_sender,
         commits: config.settings.git.commit,
-        pushes: config.settings.git.push,
-        network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
     spawn(&mut tasks, "recorder", recorder.run(published.clone(), stop.clone()));
+    let source = Source {
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        clock: clock.clone(),
+        bell: bell.clone(),
+        progress: progress_sender,
+        published: published.clone(),
+        pulls: config.settings.git.pull,
+        pushes: config.settings.git.commit && config.settings.git.push,
+        network: Duration::from_secs(config.settings.git.network_seconds),
+        poll: config.poll(),
+    };
+    spawn(&mut tasks, "source", source.run(committed, stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
         transport: transport.clone(),
@@ -220,7 +267,8 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
     spawn(&mut tasks, "expiry", background::expiry(ledger.clone(), clock.clone(), stop.clone()));
-    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
+    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock.clone(), stop.clone()));
+    spawn(&mut tasks, "sampler", background::sampler(ledger.clone(), metrics, clock, stop.clone()));
 
     let drain = Duration::from_secs(config.settings.server.drain_seconds);
     Ok(Service {
@@ -228,12 +276,20 @@ pub async fn start(config: Config) -> Result<Service> {
         admin: admin_address,
         ledger,
         activator,
+        changes,
+        bell,
         published,
         progress,
         stop,
         tasks,
         drain,
     })
+}
+
+/// What providers call: the public address where there is one.
+fn receiver_url(config: &Config, receiver: std::net::SocketAddr) -> String {
+    let public = config.settings.server.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+    public.unwrap_or_else(|| format!("http://{receiver}"))
 }
 
 fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = T> + Send + 'static) {
@@ -279,6 +335,11 @@ fn repository_options(config: &Config) -> repo::Options {
     }
 }
 
+fn write_modes(config: &Config) -> WriteModes {
+    let changes = &config.settings.changes;
+    WriteModes { api: changes.api, cli: changes.cli, chat: changes.chat, agent: changes.agent }
+}
+
 fn author(config: &Config) -> repo::Author {
     let git = &config.settings.git;
     repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
@@ -288,10 +349,15 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, tra
     intake::Options {
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
-        providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        // A provider that a file of the repository adds may come later than the settings.
+        providers: (config.settings.providers.keys().filter_map(|name| ProviderName::parse(name).ok()))
+            .chain(catalogue.names().cloned())
+            .map(|name| (name.clone(), secrets.settings(&name)))
+            .collect(),
         forward: targets(config),
         thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
         outside: outside(secrets, transport),
+        ..intake::Options::default()
     }
 }
 

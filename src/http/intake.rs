@@ -35,6 +35,7 @@ use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, KeyReque
 use crate::model::routes::{Route, Routes};
 use crate::model::secret::SecretSet;
 use crate::model::spec::Action;
+use crate::reconcile::source::Bell;
 use crate::seam::{Clock, fresh_id};
 use crate::telemetry::event::{self, DeliveryAnswered, DeliveryRefused, Event as _};
 use crate::telemetry::metrics::Metrics;
@@ -62,6 +63,19 @@ pub struct Options {
     /// Runs that one thread may start within an hour.
     pub thread_runs_per_hour: u32,
     pub outside: Outside,
+    /// The repository of the configuration, as its provider names it: for example `acme/hooks`.
+    pub repository: Option<String>,
+    /// Rung by every delivery from that repository: it may have changed.
+    pub bell: Bell,
+}
+
+impl Options {
+    fn is_about_us(&self, plan: &Plan) -> bool {
+        let (Some(ours), Some(resource)) = (&self.repository, &plan.event.resource) else { return false };
+        let within = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || "-_./".contains(c));
+        resource.get(..ours.len()).is_some_and(|start| start.eq_ignore_ascii_case(ours))
+            && resource.get(ours.len()..).is_some_and(within)
+    }
 }
 
 /// Takes deliveries in. Shared by every request.
@@ -183,10 +197,18 @@ impl Intake {
                 let error = Error::new(Code::NotReady, "the sender's public key is not known yet");
                 self.refuse(&route, head, error.detail(&request.cache_key).into())
             }
-            Ok(Thought::Plans { plans, verified }) => match self.write(&arrived, head, plans, *verified).await {
-                Ok(written) => self.accepted(&route, head, written),
-                Err(error) => self.refuse(&route, head, error.into()),
-            },
+            Ok(Thought::Plans { plans, verified }) => {
+                let about_us = plans.iter().any(|plan| self.options.is_about_us(plan));
+                match self.write(&arrived, head, plans, *verified).await {
+                    Ok(written) => {
+                        if about_us {
+                            self.options.bell.ring();
+                        }
+                        self.accepted(&route, head, written)
+                    }
+                    Err(error) => self.refuse(&route, head, error.into()),
+                }
+            }
             Err(refused) => self.refuse(&route, head, refused),
         };
         answer.header(HeaderName::from_static(INDEX_HEADER), &digest.to_string())

@@ -11,6 +11,7 @@ pub mod body;
 mod breaker;
 mod connection;
 mod current;
+mod dashboard;
 pub mod exchange;
 pub mod intake;
 pub mod listen;

@@ -4,11 +4,14 @@
 pub mod admission;
 pub mod approval;
 pub mod backoff;
+pub mod capability;
+pub mod change;
 pub mod check;
 pub mod condition;
 pub mod desired;
 pub mod diagnostic;
 pub mod digest;
+pub mod edit;
 pub mod entry;
 pub mod event;
 pub mod forward;

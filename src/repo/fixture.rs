@@ -116,7 +116,9 @@ pub(crate) fn request(revision: &Revision) -> CommitRequest<'_> {
     static NOTHING: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
     CommitRequest {
         revision,
+        upon: None,
         held: &NOTHING,
+        only: None,
         message: &|_| "update skill a".to_owned(),
         trailers: vec![("Skillhook-Origin".to_owned(), "file".to_owned())],
         author: None,

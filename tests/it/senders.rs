@@ -86,7 +86,7 @@ pub const PROVIDERS: [(&str, &str, &[&str], Proof); 32] = [
     ("meta", "meta.whatsapp_business_account.messages", &["app_secret"], Proof::Signature("X-Hub-Signature-256")),
     ("pagerduty", "pagerduty.incident.triggered", &["webhook_secret"], Proof::Signature("X-PagerDuty-Signature")),
     ("plaid", "plaid.ITEM.ERROR", &["client_id", "api_secret"], Proof::Signature("Plaid-Verification")),
-    ("sentry", "sentry.issue.created", &["client_secret"], Proof::Signature("Sentry-Hook-Signature")),
+    ("sentry", "sentry.comment.created", &["client_secret"], Proof::Signature("Sentry-Hook-Signature")),
     ("shopify", "shopify.orders/create", &["client_secret"], Proof::Signature("X-Shopify-Hmac-Sha256")),
     ("slack", "slack.app_mention", &["signing_secret"], Proof::Signature("X-Slack-Signature")),
     (

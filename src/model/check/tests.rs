@@ -443,7 +443,7 @@ fn conditions_and_triggers_are_checked() {
     );
     refused(
         &command("action: forward"),
-        "SKILL.md:7:5: error[SH0105]: a `forward` command needs `forward_to`\n  name a target of the operator's `[forward.NAME]` settings; an address cannot stand here",
+        "SKILL.md:7:7: error[SH0105]: a `forward` command needs `forward_to`\n  name a target of the operator's `[forward.NAME]` settings; an address cannot stand here",
     );
     refused(
         &command("forward_to: audit"),

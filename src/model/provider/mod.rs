@@ -44,6 +44,8 @@ mod view;
 mod call_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod primitive_tests;
 
 pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call, spoken_response};
 pub use challenge::{Handshake, Response, challenge};

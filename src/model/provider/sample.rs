@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::condition::all_hold;
 use super::definition::Definition;
 use super::digests::{digest, mac};
 use super::incoming::{Headers, Incoming};
@@ -165,7 +166,15 @@ pub fn sign(
         if signed > 0 && verify.policy != Policy::AllConfigured {
             break;
         }
-        signed += usize::from(sign_by(scheme, secrets, &mut incoming, now).is_some());
+        let mut attempt = incoming.clone();
+        let is_signed = sign_by(scheme, secrets, &mut attempt, now).is_some();
+        let view = View { incoming: Some(&attempt), ..View::default() };
+        // A scheme that is for other requests than this one would not be asked.
+        let body: Option<Value> = serde_json::from_slice(&attempt.body).ok();
+        if is_signed && all_hold(scheme.when(), &View { body: body.as_ref(), ..view }) {
+            incoming = attempt;
+            signed += 1;
+        }
     }
     if signed == 0 {
         let slots: Vec<&str> = definition.primary_slot().into_iter().collect();
