@@ -169,6 +169,10 @@ enum Command {
     Chat(chat::Chat),
     /// Pass an agent's calls of tools on to the service; the service starts it
     Mcp(mcp::Mcp),
+    /// Let a task run that waits for an approval
+    Approve(task::Approve),
+    /// End a task that waits for an approval
+    Reject(task::Reject),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -225,6 +229,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Remove(command) => context.block_on(command.run(context)),
         Command::Chat(command) => context.block_on(command.run(context)),
         Command::Mcp(command) => context.block_on(command.run(context)),
+        Command::Approve(command) => context.block_on(command.run(context)),
+        Command::Reject(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

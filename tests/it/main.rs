@@ -10,9 +10,11 @@
 )]
 
 mod access;
+mod actions;
 mod admin;
 mod agent_run;
 mod anthropic;
+mod approvals;
 mod changes;
 mod claude;
 mod cli;
@@ -29,9 +31,13 @@ mod http_server;
 mod ledger;
 mod main_job;
 mod provider_corpus;
+mod providers;
 mod real_agent;
+mod real_run;
 mod receiver;
+mod senders;
 mod service;
 mod stream;
+mod standin;
 mod wire;
 mod writes;

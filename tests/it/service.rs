@@ -98,6 +98,17 @@ impl Service {
         self.settings.push_str(more);
     }
 
+    pub fn replace_settings(&mut self, from: &str, to: &str) {
+        assert!(self.settings.contains(from), "{}", self.settings);
+        self.settings = self.settings.replace(from, to);
+    }
+
+    /// Another agent program than the fake one.
+    pub fn replace_agent(&mut self, program: &Path) {
+        let fake = fake_agent().display().to_string();
+        self.replace_settings(&fake, &program.display().to_string());
+    }
+
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
@@ -211,8 +222,9 @@ impl Service {
     }
 
     pub async fn wait_tasks_done(&self, count: usize, at_most: Duration) {
-        let done =
-            |task: &Value| matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused"));
+        let done = |task: &Value| {
+            matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused" | "expired"))
+        };
         let begun = Instant::now();
         loop {
             let tasks = self.tasks().await;

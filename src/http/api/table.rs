@@ -43,6 +43,10 @@ pub enum Operation {
     TaskLogs,
     CancelTask,
     RetryTask,
+    ApproveTask,
+    RejectTask,
+    Approvals,
+    DeadLetters,
     Deliveries,
     Delivery,
     ExplainDelivery,
@@ -155,6 +159,10 @@ pub const ROUTES: &[Route] = &[
     get("/api/tasks/{id}/logs", Operation::TaskLogs, "What the task's agent said and did"),
     post("/api/tasks/{id}/cancel", Operation::CancelTask, "Cancels a task, or asks a running one to stop"),
     post("/api/tasks/{id}/retry", Operation::RetryTask, "Puts a task that has ended in the queue again"),
+    post("/api/tasks/{id}/approve", Operation::ApproveTask, "Lets a task run that waits for an approval"),
+    post("/api/tasks/{id}/reject", Operation::RejectTask, "Ends a task that waits for an approval"),
+    get("/api/approvals", Operation::Approvals, "Tasks that wait for an approval, newest first"),
+    get("/api/dead-letters", Operation::DeadLetters, "Tasks that failed for good, newest first"),
     get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
     get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
@@ -223,6 +231,12 @@ const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what 
 const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
 const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
+const DIGEST: Parameter = parameter(
+    "digest",
+    Form::Text,
+    "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused",
+);
+const REASON: Parameter = parameter("reason", Form::Text, "What is said at the source about a rejection");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =
     parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
@@ -241,6 +255,8 @@ impl Operation {
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
             Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
+            Operation::Approvals | Operation::DeadLetters => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::ApproveTask | Operation::RejectTask => &[DIGEST, REASON],
             Operation::TaskLogs => &[FROM, LIMIT],
             Operation::Deliveries | Operation::WebhookEvents => &[WEBHOOK, LIMIT, BEFORE],
             Operation::WebhookStats => &[LIMIT],
