@@ -22,6 +22,7 @@ mod mcp;
 mod output;
 mod plan;
 mod record;
+mod replay;
 mod seal;
 mod serve;
 mod settings_file;
@@ -149,6 +150,8 @@ enum Command {
     Logs(task::Logs),
     /// Send a signed sample delivery
     Trigger(trigger::Trigger),
+    /// Send deliveries again, after showing what would happen
+    Replay(replay::Replay),
     /// Put a task in the queue again
     Retry(task::Retry),
     /// Cancel a task that waits or runs
@@ -220,6 +223,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Explain(command) => context.block_on(command.run(context)),
         Command::Events(command) => context.block_on(command.run(context)),
         Command::Logs(command) => context.block_on(command.run(context)),
+        Command::Replay(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
         Command::Seal(command) => command.run(context),

@@ -54,7 +54,7 @@ impl Tools {
             return Ok(Answer::method_not_allowed("POST"));
         }
         let body = self.budget.read(head, body, CALL_BYTES_MAX, self.limits.body_deadline).await?;
-        let call: Value = serde_json::from_slice(&body)
+        let call: Value = serde_json::from_slice(body.bytes())
             .map_err(|error| Error::new(Code::Usage, "the call is not JSON").detail(error))?;
         let granted = call["token"].as_str().and_then(|token| self.grants.find(token));
         let granted =

@@ -26,7 +26,7 @@ const INSTRUCTIONS: &str = "Webhooks, skills and agents of this skillhook servic
 pub async fn serve<F, A>(forward: F) -> Result<()>
 where
     F: Fn(String, Value) -> A + Send + Sync + 'static,
-    A: Future<Output = std::result::Result<Value, String>> + Send,
+    A: Future<Output = std::result::Result<Value, String>> + Send + 'static,
 {
     let failed = "the client does not speak the Model Context Protocol";
     let server = Server { forward };
@@ -42,7 +42,7 @@ struct Server<F> {
 impl<F, A> ServerHandler for Server<F>
 where
     F: Fn(String, Value) -> A + Send + Sync + 'static,
-    A: Future<Output = std::result::Result<Value, String>> + Send,
+    A: Future<Output = std::result::Result<Value, String>> + Send + 'static,
 {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())

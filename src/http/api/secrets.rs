@@ -137,12 +137,11 @@ pub fn seal_fields(state: &ApiState, fields: &mut Map<String, Value>) -> Result<
     }
     let Some(Value::Object(slots)) = fields.get_mut("secrets") else { return Ok(()) };
     for value in slots.values_mut() {
-        let is_list = value.is_array();
-        let values = match value {
-            Value::Array(values) => values.as_mut_slice(),
-            single => std::slice::from_mut(single),
+        let mut values = match value.take() {
+            Value::Array(values) => values,
+            single => vec![single],
         };
-        for value in values {
+        for value in &mut values {
             if plain(value) {
                 seal(value)?;
             }
@@ -151,9 +150,7 @@ pub fn seal_fields(state: &ApiState, fields: &mut Map<String, Value>) -> Result<
                 *value = json!({ "sealed": sealed });
             }
         }
-        if !is_list {
-            *value = json!([value]);
-        }
+        *value = Value::Array(values);
     }
     Ok(())
 }
