@@ -36,8 +36,10 @@ pub struct Settings {
 pub struct Server {
     /// The public receiver.
     pub listen: String,
-    /// The admin API, metrics and health; loopback only.
+    /// The admin API, metrics and health; beyond loopback only once a token was made.
     pub admin_listen: String,
+    /// Names under which the admin listener may be called, beside loopback ones and, beyond loopback, addresses.
+    pub admin_hosts: Vec<String>,
     /// The address under which providers reach the receiver, for signatures that cover the URL.
     pub public_url: Option<String>,
     /// `text` or `json`.
@@ -53,6 +55,7 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:8080".into(),
             admin_listen: "127.0.0.1:8081".into(),
+            admin_hosts: Vec::new(),
             public_url: None,
             log_format: "text".into(),
             log: "info".into(),
@@ -109,8 +112,13 @@ impl Default for Reconcile {
 pub struct Git {
     /// Commit changes below `.claude/`.
     pub commit: bool,
-    /// Push those commits, and fetch.
+    /// Push those commits.
     pub push: bool,
+    /// Fetch, and bring what was merged elsewhere into the files.
+    pub pull: bool,
+    /// How deliveries name this repository (`acme/hooks`), to pull as soon as one comes from it; by default what the
+    /// address of the remote ends with.
+    pub repository: Option<String>,
     pub remote: String,
     pub author_name: String,
     pub author_email: String,
@@ -123,6 +131,8 @@ impl Default for Git {
         Self {
             commit: true,
             push: true,
+            pull: true,
+            repository: None,
             remote: "origin".into(),
             author_name: "skillhook".into(),
             author_email: "skillhook@localhost".into(),

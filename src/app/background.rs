@@ -11,6 +11,7 @@ use crate::http::api::state::{PassReport, PassRequest};
 use crate::ledger::Ledger;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::pass::Published;
+use crate::reconcile::source::Bell;
 use crate::seam::{Clock, random};
 use crate::telemetry::metrics::{Metrics, Queue};
 use crate::workspace::Workspaces;
@@ -43,6 +44,7 @@ pub(super) async fn timer(activator: Activator, poll: Duration, stop: Cancellati
 pub(super) async fn requests(
     mut requests: mpsc::Receiver<PassRequest>,
     activator: Activator,
+    bell: Bell,
     published: watch::Receiver<Option<Published>>,
     stop: CancellationToken,
 ) {
@@ -51,12 +53,16 @@ pub(super) async fn requests(
             () = stop.cancelled() => return,
             request = requests.recv() => match request { Some(request) => request, None => return },
         };
-        let number = match request.allow_prune {
-            true => activator.activate_allowing_prune("request"),
-            false => activator.activate(Scope::Everything, "request"),
-        };
-        let (activator, published) = (activator.clone(), published.clone());
+        let (activator, bell, published) = (activator.clone(), bell.clone(), published.clone());
         tokio::spawn(async move {
+            // A remote that is away does not keep the files from being looked at.
+            if request.asked.with_source {
+                bell.answered(bell.ring(), PASS_WAIT).await;
+            }
+            let number = match request.asked.allow_prune {
+                true => activator.activate_allowing_prune("request"),
+                false => activator.activate(Scope::Everything, "request"),
+            };
             let done = activator.finished(number, PASS_WAIT).await;
             let newest = published.borrow().clone();
             let answer = match newest {

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::{Code, Context as _, Error, Result};
+use crate::http::api::access::Access;
+use crate::http::api::guard::Hosts;
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
 use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
 use crate::http::listen::Listener;
@@ -29,6 +31,7 @@ use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::record::{Progress, Recorder};
+use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::outbox::Sender;
@@ -52,6 +55,8 @@ pub struct Service {
     pub admin: SocketAddr,
     pub ledger: Ledger,
     pub activator: Activator,
+    /// Has the remote asked.
+    pub bell: Bell,
     /// What passes published.
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
@@ -106,7 +111,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
     let judge = Judge::new(rules(&config))?;
-    let activator = Activator::default();
+    let (activator, bell) = (Activator::default(), Bell::default());
     let transport = Transport::new()?;
 
     let reader = index.reader();
@@ -117,7 +122,8 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         activator: activator.clone(),
         clock: clock.clone(),
-        history: (found != Found::Whole).then(|| repository.clone()),
+        repository: Some(repository.clone()),
+        rebuilds: found != Found::Whole,
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
@@ -138,12 +144,17 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger.clone(),
         metrics.clone(),
         clock.clone(),
-        intake_options(&config, &reconciler.catalogue(), &secrets),
+        intake::Options {
+            repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
+            bell: bell.clone(),
+            ..intake_options(&config, &reconciler.catalogue(), &secrets)
+        },
     );
 
     let limits = limits(&config);
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
-    let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
+    let access = Access::open(ledger.clone(), clock.clone())?;
+    let admin_listener = admin_listener(&config, &access)?;
     let socket = Listener::unix(&config.admin_socket())?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
@@ -159,9 +170,16 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        access: access.clone(),
+        hosts: Hosts {
+            addresses: !admin_address.ip().to_canonical().is_loopback(),
+            names: config.settings.server.admin_hosts.clone(),
+        },
+        stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
@@ -172,6 +190,8 @@ pub async fn start(config: Config) -> Result<Service> {
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
 
+    spawn(&mut tasks, "tokens", access.keep_uses(stop.clone()));
+
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
     spawn(&mut tasks, "secrets", secrets_again);
     let publish = move |published: &Published| {
@@ -181,7 +201,11 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
     spawn(&mut tasks, "watch", watcher::watch(config.root.clone(), activator.clone(), stop.clone()));
     spawn(&mut tasks, "timer", background::timer(activator.clone(), config.poll(), stop.clone()));
-    spawn(&mut tasks, "requests", background::requests(requests, activator.clone(), published.clone(), stop.clone()));
+    spawn(
+        &mut tasks,
+        "requests",
+        background::requests(requests, activator.clone(), bell.clone(), published.clone(), stop.clone()),
+    );
     spawn(
         &mut tasks,
         "view",
@@ -192,13 +216,27 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         contents,
         clock: clock.clone(),
-        progress: progress_sender,
+        progress: progress_sender.clone(),
+        activator: activator.clone(),
+        committed: committed_sender,
         commits: config.settings.git.commit,
-        pushes: config.settings.git.push,
-        network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
     spawn(&mut tasks, "recorder", recorder.run(published.clone(), stop.clone()));
+    let source = Source {
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        clock: clock.clone(),
+        bell: bell.clone(),
+        progress: progress_sender,
+        published: published.clone(),
+        pulls: config.settings.git.pull,
+        pushes: config.settings.git.commit && config.settings.git.push,
+        network: Duration::from_secs(config.settings.git.network_seconds),
+        poll: config.poll(),
+    };
+    spawn(&mut tasks, "source", source.run(committed, stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
         transport: transport.clone(),
@@ -222,6 +260,7 @@ pub async fn start(config: Config) -> Result<Service> {
         admin: admin_address,
         ledger,
         activator,
+        bell,
         published,
         progress,
         stop,
@@ -241,6 +280,23 @@ fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Fu
         part.await;
         name
     });
+}
+
+/// Where nobody needs a token, nobody of another machine may come in.
+fn admin_listener(config: &Config, access: &Access) -> Result<Listener> {
+    let address = &config.settings.server.admin_listen;
+    if access.any_holds() { Listener::tcp(address) } else { Listener::loopback(address) }
+}
+
+/// The tokens of a service that does not run; whoever can open its ledger owns it.
+///
+/// # Errors
+/// SH0303 when the service runs, SH0601 when there can be no ledger.
+pub fn tokens_at_rest(config: &Config) -> Result<(Ledger, Access)> {
+    prepare_data(config)?;
+    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(config))?;
+    let access = Access::open(ledger.clone(), Clock::System)?;
+    Ok((ledger, access))
 }
 
 /// The data directory is private, and git never sees it.
@@ -289,6 +345,7 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> 
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
         providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        ..intake::Options::default()
     }
 }
 

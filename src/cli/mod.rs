@@ -24,6 +24,7 @@ mod settings_file;
 mod sheet;
 mod snippet;
 mod task;
+mod token;
 mod trigger;
 
 use std::path::PathBuf;
@@ -148,6 +149,9 @@ enum Command {
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Make, list and revoke tokens of the admin API
+    #[command(subcommand)]
+    Token(token::Token),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -197,6 +201,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Logs(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
+        Command::Token(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

@@ -29,7 +29,7 @@ pub struct Up {
     /// Where providers deliver to [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The admin API, health and metrics; loopback only [default: 127.0.0.1:8081]
+    /// The admin API, health and metrics; beyond loopback only once a token was made [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// Look at everything at least this often [default: 60s]
@@ -106,7 +106,7 @@ fn on_all_threads(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
 /// Waits for the end of the service, and passes signals on to it.
 async fn until_stopped(service: Service) -> Result<Exit> {
     let mut signals = Signals::new()?;
-    let (stopper, activator) = (service.stopper(), service.activator.clone());
+    let (stopper, activator, bell) = (service.stopper(), service.activator.clone(), service.bell.clone());
     let mut ended = Box::pin(service.ended());
     loop {
         let asked = tokio::select! {
@@ -115,6 +115,7 @@ async fn until_stopped(service: Service) -> Result<Exit> {
         };
         match asked {
             Asked::Look => {
+                bell.ring();
                 activator.activate(Scope::Everything, "SIGHUP");
             }
             Asked::Stop if stopper.is_cancelled() => {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use warp::http::header::{self, HeaderName, HeaderValue};
+use warp::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use warp::http::{Response, StatusCode};
 
 use crate::error::{Code, Error};
@@ -58,6 +58,10 @@ impl Answer {
         }
         let answer = Self::of_type(status, "application/problem+json", body.to_string());
         let answer = match status {
+            // The header belongs to the status (RFC 9110, section 15.5.2); providers' deliveries know no scheme for it.
+            StatusCode::UNAUTHORIZED if code == Code::TokenMissing => {
+                answer.header(header::WWW_AUTHENTICATE, "Bearer realm=\"skillhook\"")
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 answer.header(header::RETRY_AFTER, &RETRY_AFTER_SECONDS_DEFAULT.to_string())
             }
@@ -115,15 +119,20 @@ impl Answer {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert(HeaderName::from_static(REQUEST_ID), id);
-        }
+        protect(headers, request_id);
         for (name, value) in self.headers {
             headers.insert(name, value);
         }
         warp::Reply::into_response(response)
+    }
+}
+
+/// The headers of every answer.
+pub(super) fn protect(headers: &mut HeaderMap, request_id: &str) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static(REQUEST_ID), id);
     }
 }
 

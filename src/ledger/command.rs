@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::encode::EncodedAccept;
-use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, Token};
 use super::store::kept::PendingRow;
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
@@ -64,6 +64,13 @@ pub enum Command {
         kind: String,
         webhook: Option<WebhookId>,
         message: String,
+    },
+    /// As [`Command::Note`], with who did it.
+    Record(Box<Deed>),
+    /// Tokens as they are now, in place of those of the same ids, and what is to be known of it.
+    PutTokens {
+        tokens: Vec<Token>,
+        deed: Option<Box<Deed>>,
     },
     PinnedRevisions,
     /// The task that waits for the next message of a conversation.
@@ -125,6 +132,11 @@ pub enum Answer {
     Checks(Vec<(Task, ProviderName, PreparedLookup)>),
     Claimed(Vec<(OutboxItem, bool)>),
     Revisions(Vec<Digest>),
+    /// A log got so many lines, the first of this number.
+    Logged {
+        first: u32,
+        lines: u32,
+    },
     Asking(Option<Box<Task>>),
     /// Rows that were removed, and whether there are more of the same.
     Forgotten {

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use super::command::{Answer, Command, Job, OutboxDone, Reply};
 use super::encode::EncodedAccept;
 use super::lanes::{Lane, Lanes};
-use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
 use super::store::salvage::Salvage;
 use super::store::unavailable;
 use super::writer::Writer;
-use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, Options};
+use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, Options};
 use crate::error::{Code, Context as _, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::ids::{OutboxId, ProviderName, TaskId, WebhookId};
@@ -24,6 +24,8 @@ use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task};
 use crate::seam::Clock;
 
+/// Growths of logs that wait for those who follow them.
+const LOGS_TOLD_MAX: usize = 1_024;
 /// Blocking reads at once.
 const READS_MAX: usize = 16;
 /// Bodies above this are packed off the reactor, in bytes.
@@ -43,6 +45,7 @@ pub struct Shared {
     /// The number of the last happening.
     pub last_seq: watch::Sender<u64>,
     pub closed: watch::Sender<bool>,
+    pub logs: broadcast::Sender<LogGrown>,
     glance: Mutex<Glance>,
 }
 
@@ -95,6 +98,7 @@ impl Ledger {
             work: watch::Sender::new(1),
             last_seq: watch::Sender::new(0),
             closed: watch::Sender::new(false),
+            logs: broadcast::Sender::new(LOGS_TOLD_MAX),
             glance: Mutex::default(),
         });
         let writer = Writer::new(Arc::clone(&shared))?;
@@ -223,7 +227,25 @@ impl Ledger {
 
     pub async fn append_log(&self, task: TaskId, lines: Vec<LogLine>) -> Result<()> {
         let bytes = lines.iter().map(|line| line.text.len()).sum();
-        self.tell(bytes, Command::AppendLog { task, lines }).await
+        match self.ask(Lane::Slow, bytes, Command::AppendLog { task, lines }).await? {
+            Answer::Logged { first, lines } if lines > 0 => {
+                // That nobody listens is no error.
+                let _ = self.owner.0.logs.send(LogGrown { task, first: u64::from(first) });
+                Ok(())
+            }
+            Answer::Logged { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells of every log that grows from here on, after its lines are on disk.
+    pub fn logs(&self) -> broadcast::Receiver<LogGrown> {
+        self.owner.0.logs.subscribe()
+    }
+
+    /// The number of the last happening.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
     }
 
     pub async fn put_conversation(&self, id: &str, conversation: Conversation) -> Result<()> {
@@ -241,6 +263,16 @@ impl Ledger {
     /// Says that something happened; on the maintenance lane.
     pub async fn note(&self, kind: &str, webhook: Option<WebhookId>, message: String) -> Result<()> {
         self.tell(message.len(), Command::Note { kind: kind.to_owned(), webhook, message }).await
+    }
+
+    /// Keeps what somebody did among what happened.
+    pub async fn record(&self, deed: Deed) -> Result<()> {
+        self.tell(deed.message.len(), Command::Record(Box::new(deed))).await
+    }
+
+    /// Writes tokens in place of those of the same ids, with what is to be known of it.
+    pub async fn put_tokens(&self, tokens: Vec<Token>, deed: Option<Deed>) -> Result<()> {
+        self.tell(0, Command::PutTokens { tokens, deed: deed.map(Box::new) }).await
     }
 
     pub async fn depth(&self) -> Result<Depth> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest};
+use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest, Token};
 use super::store::codec::Row;
 use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
@@ -85,6 +85,18 @@ impl Ledger {
                 generations.extend(webhook.map(|webhook| row.map(|row| (webhook, row))).transpose()?);
             }
             Ok(generations)
+        })
+    }
+
+    /// Every token there ever was; a damaged row is an error of its own. Blocks for a read of the file.
+    pub fn tokens(&self) -> Result<Vec<Result<Token>>> {
+        guarded(&|| {
+            let reader = self.shared().store.begin_read()?;
+            let mut tokens = Vec::new();
+            for entry in reader.rows::<Token>()?.all()? {
+                tokens.push(entry?.1);
+            }
+            Ok(tokens)
         })
     }
 

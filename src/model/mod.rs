@@ -27,4 +27,5 @@ pub mod snapshot;
 pub mod spec;
 pub mod task;
 pub mod template;
+pub mod token;
 pub mod untrusted;

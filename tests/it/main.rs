@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod access;
 mod admin;
 mod agent_run;
 mod anthropic;
@@ -20,6 +21,7 @@ mod dashboard;
 mod disk;
 mod files;
 mod gateway;
+mod gitops;
 mod hostile;
 mod http_server;
 mod ledger;
@@ -28,4 +30,5 @@ mod provider_corpus;
 mod real_agent;
 mod receiver;
 mod service;
+mod stream;
 mod wire;

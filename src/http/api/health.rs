@@ -45,6 +45,7 @@ pub async fn status(state: &ApiState) -> Result<Value> {
             "skills": index.skills.len(),
             "agents": index.agents.len(),
         })),
+        "git": index.as_ref().map(|index| shown(&index.recorded)).transpose()?,
         "resources": { "ready": counted.ready, "reconciling": counted.reconciling, "stalled": counted.stalled },
         "stalled": index.as_ref().map(|index| index.named(Standing::Stalled)),
         "ledger": { "healthy": state.ledger.healthy() },

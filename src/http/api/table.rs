@@ -1,7 +1,10 @@
 //! Every address of the admin API: what is served is what stands here, and the documentation is made from it.
 
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use warp::http::Method;
+
+use crate::model::token::Scope;
 
 /// The most items of one page.
 pub const LIMIT_MAX: u64 = 10_000;
@@ -10,7 +13,7 @@ pub const WAIT_SECONDS_MAX: u64 = 25;
 /// What JSON readers keep exact.
 const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// One address: method, path with at most one `{id}`, what it does.
+/// One address: method, path with names in braces, what it does.
 #[derive(Debug)]
 pub struct Route {
     pub method: &'static str,
@@ -44,6 +47,12 @@ pub enum Operation {
     Delivery,
     ExplainDelivery,
     Events,
+    Stream,
+    StreamTicket,
+    Me,
+    Tokens,
+    CreateToken,
+    RevokeToken,
     Recent,
     Spending,
     Picture,
@@ -55,6 +64,10 @@ const fn get(path: &'static str, operation: Operation, summary: &'static str) ->
 
 const fn post(path: &'static str, operation: Operation, summary: &'static str) -> Route {
     Route { method: "POST", path, summary, operation }
+}
+
+const fn delete(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "DELETE", path, summary, operation }
 }
 
 pub const ROUTES: &[Route] = &[
@@ -83,6 +96,12 @@ pub const ROUTES: &[Route] = &[
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
+    get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
+    post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
+    get("/api/me", Operation::Me, "Who the request comes from, and what he may do"),
+    get("/api/tokens", Operation::Tokens, "Every token: its scopes, when it expires and when it was last used"),
+    post("/api/tokens", Operation::CreateToken, "Makes a token; what it reads as is shown this once"),
+    delete("/api/tokens/{id}", Operation::RevokeToken, "Revokes a token; what is open by it is closed"),
 ];
 
 /// A query parameter.
@@ -115,6 +134,11 @@ const BEFORE: Parameter = parameter("before", Form::Text, "Only items older than
 const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this webhook");
 const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
 const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
+const KIND: Parameter =
+    parameter("kind", Form::Text, "Only these kinds of happenings, separated by commas, for example `task.*`");
+const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
+const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
+const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =
@@ -126,6 +150,7 @@ const DAYS: Parameter =
     parameter("days", Form::Number { least: 1, most: 366 }, "So many days, today included (else 14)");
 const SEARCH: Parameter = parameter("search", Form::Text, "Only webhooks with this in a name");
 const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
+const WITH_SOURCE: Parameter = parameter("with_source", Form::Flag, "Fetches and pulls first");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
@@ -137,10 +162,11 @@ impl Operation {
             Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
+            Operation::Stream => &[SINCE, KIND, WEBHOOK, STREAM_DELIVERY, STREAM_TASK, FROM, TICKET],
             Operation::Recent => &[HOURS],
             Operation::Spending => &[DAYS],
             Operation::Picture => &[SEARCH, LIMIT],
-            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
+            Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
             | Operation::Health
@@ -156,23 +182,70 @@ impl Operation {
             | Operation::Task
             | Operation::CancelTask
             | Operation::RetryTask
-            | Operation::ExplainDelivery => &[],
+            | Operation::ExplainDelivery
+            | Operation::StreamTicket
+            | Operation::Me
+            | Operation::Tokens
+            | Operation::CreateToken
+            | Operation::RevokeToken => &[],
         }
     }
-}
 
-impl Operation {
+    /// What the caller must be allowed; `None`: anyone who reaches the listener.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Operation::Live | Operation::Ready => None,
+            Operation::Health
+            | Operation::Metrics
+            | Operation::Routes
+            | Operation::OpenApi
+            | Operation::Status
+            | Operation::Webhooks
+            | Operation::Webhook
+            | Operation::Skills
+            | Operation::Agents
+            | Operation::Providers
+            | Operation::Tasks
+            | Operation::Task
+            | Operation::TaskLogs
+            | Operation::Deliveries
+            | Operation::Delivery
+            | Operation::ExplainDelivery
+            | Operation::Events
+            | Operation::Recent
+            | Operation::Spending
+            | Operation::Picture
+            | Operation::Stream
+            | Operation::StreamTicket
+            | Operation::Me => Some(Scope::Read),
+            Operation::Reconcile | Operation::CancelTask | Operation::RetryTask => Some(Scope::Write),
+            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken => Some(Scope::Admin),
+        }
+    }
+
+    /// The JSON body that it takes; `None`: no body.
+    pub fn body(self) -> Option<fn(&mut SchemaGenerator) -> Schema> {
+        match self {
+            Operation::CreateToken => Some(SchemaGenerator::subschema_for::<super::tokens::NewToken>),
+            _ => None,
+        }
+    }
+
     /// The statuses of its good answers.
     pub fn statuses(self) -> &'static [u16] {
-        if self == Operation::Reconcile { &[200, 202] } else { &[200] }
+        match self {
+            Operation::Reconcile => &[200, 202],
+            Operation::CreateToken => &[201],
+            _ => &[200],
+        }
     }
 }
 
 /// What there is at an address.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// With what stands in the place of `{id}`.
-    Operation(Operation, Option<&'a str>),
+    /// With what stands in the place of the names in braces.
+    Operation(Operation, Vec<&'a str>),
     /// The address is known, with these methods.
     OtherMethods(String),
     Nothing,
@@ -182,9 +255,9 @@ pub enum Found<'a> {
 pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
     for route in ROUTES {
-        let Some(id) = captures(route.path, path) else { continue };
+        let Some(names) = captures(route.path, path) else { continue };
         if route.method == method.as_str() {
-            return Found::Operation(route.operation, id);
+            return Found::Operation(route.operation, names);
         }
         allowed.push(route.method);
         if route.method == "GET" {
@@ -194,13 +267,28 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     if allowed.is_empty() { Found::Nothing } else { Found::OtherMethods(allowed.join(", ")) }
 }
 
-/// `None`: the path is another one. `Some(None)`: it is this one and has no `{id}`.
-fn captures<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let Some((before, after)) = pattern.split_once("{id}") else {
-        return (pattern == path).then_some(None);
-    };
-    let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.is_empty() && !id.contains('/')).then_some(Some(id))
+/// What stands in the place of the names in braces; `None`: the path is another one.
+fn captures<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut names = Vec::new();
+    let mut parts = path.split('/');
+    for expected in pattern.split('/') {
+        let part = parts.next()?;
+        if !expected.starts_with('{') {
+            if part != expected {
+                return None;
+            }
+        } else if part.is_empty() {
+            return None;
+        } else {
+            names.push(part);
+        }
+    }
+    parts.next().is_none().then_some(names)
+}
+
+/// The names in braces of a path.
+pub fn names_in(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
 /// The table for readers.
@@ -211,7 +299,14 @@ pub fn document() -> Value {
             let parameters: Vec<Value> = (route.operation.parameters().iter())
                 .map(|parameter| json!({"name": parameter.name, "summary": parameter.summary}))
                 .collect();
-            json!({"method": route.method, "path": route.path, "summary": route.summary, "parameters": parameters})
+            let scope = route.operation.scope();
+            json!({
+                "method": route.method,
+                "path": route.path,
+                "summary": route.summary,
+                "scope": scope,
+                "parameters": parameters,
+            })
         })
         .collect();
     json!({ "routes": routes })
@@ -224,10 +319,10 @@ mod tests {
     #[test]
     fn every_row_is_found_by_its_own_address() {
         for route in ROUTES {
-            let path = route.path.replace("{id}", "tsk_1");
+            let names: Vec<&str> = names_in(route.path).collect();
+            let path = route.path.replace(['{', '}'], "");
             let method = Method::from_bytes(route.method.as_bytes()).unwrap();
-            let id = route.path.contains("{id}").then_some("tsk_1");
-            assert_eq!(find(&method, &path), Found::Operation(route.operation, id), "{path}");
+            assert_eq!(find(&method, &path), Found::Operation(route.operation, names), "{path}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::kept::{
     PendingRow, SpecRow, TaskRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation};
+use crate::ledger::rows::{Delivery, Generation, Token};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -176,6 +176,7 @@ tables! {
     happenings: HappeningRow,
     logs: LogRow,
     log_sizes: LogSizeRow,
+    tokens: Token,
 }
 
 /// A view of the ledger as it was at one instant.

@@ -1,8 +1,8 @@
-//! What is only kept: conversations and generations.
+//! What is only kept: conversations, generations and tokens.
 
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
-use crate::ledger::rows::{Conversation, Generation};
+use crate::ledger::rows::{Conversation, Deed, Generation, Token};
 use crate::ledger::store::kept::ConversationRow;
 use crate::model::ids::WebhookId;
 
@@ -21,6 +21,16 @@ impl Ledgers<'_, '_> {
     pub(super) fn put_generations(&mut self, generations: &[(WebhookId, Generation)]) -> Step<()> {
         for (webhook, generation) in generations {
             self.tables.generations.put(webhook.as_str().as_bytes(), generation)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_tokens(&mut self, tokens: &[Token], deed: Option<&Deed>) -> Step<()> {
+        for token in tokens {
+            self.tables.tokens.put(token.id.as_str().as_bytes(), token)?;
+        }
+        if let Some(deed) = deed {
+            self.record(deed);
         }
         Ok(())
     }

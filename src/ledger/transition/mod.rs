@@ -82,7 +82,7 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
         Command::ClaimOutbox { now, limit } => ledgers.claim_outbox(*now, *limit).map(Answer::Claimed),
         Command::OutboxDone(done) => ledgers.outbox_done(done).map(|()| Answer::Done),
         Command::Unclaim(ids) => ledgers.unclaim(ids).map(|()| Answer::Done),
-        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines).map(|()| Answer::Done),
+        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines),
         Command::PutConversation { id, conversation } => {
             ledgers.put_conversation(id, conversation).map(|()| Answer::Done)
         }
@@ -91,6 +91,11 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             ledgers.note(kind, webhook.as_ref(), message);
             Ok(Answer::Done)
         }
+        Command::Record(deed) => {
+            ledgers.record(deed);
+            Ok(Answer::Done)
+        }
+        Command::PutTokens { tokens, deed } => ledgers.put_tokens(tokens, deed.as_deref()).map(|()| Answer::Done),
         Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
         Command::Asking { webhook, conversation } => ledgers.asking(webhook, conversation).map(Answer::Asking),
         Command::Mend { tasks, calls } => ledgers.mend(tasks, calls).map(|()| Answer::Done),
