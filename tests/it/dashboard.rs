@@ -39,13 +39,25 @@ fn browser_can_run() -> bool {
 
 /// Runs a story of `tests/browser` with a service.
 async fn tell(story: &'static str, service: &Service) {
+    tell_with(story, service, Value::Null).await;
+}
+
+async fn tell_with(story: &'static str, service: &Service, token: Value) {
     let settings = json!({
         "admin": service.admin_url(""),
         "receiver": service.url(""),
         "root": service.root(),
         "secret": SECRET,
+        "token": token,
     });
     tokio::task::spawn_blocking(move || run(story, settings)).await.unwrap();
+}
+
+/// A new token, as the command line prints it where a program reads.
+fn token(service: &Service, scopes: &str) -> Value {
+    let output = service.command(&["token", "create", "a-person", "--scope", scopes]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    json!(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// Shows what the story said.
@@ -68,6 +80,16 @@ async fn a_persons_day_goes_well_in_a_browser() {
     }
     let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 3 })).await;
     tell("day.mjs", &service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_asked_for_and_kept_out_of_addresses() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read,write");
+    tell_with("sign-in.mjs", &service, token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,43 +1,9 @@
-// What a person does with a token: sign in, and change things.
+// A person with a token edits files: what is wrong is said and not saved, what is right is in force.
 
-import { accessible, api, equal, holds, open, ownWebhook, settings, settled, story, until, writeSkill } from './kit.mjs';
+import { accessible, api, holds, open, ownWebhook, settled, signIn, story, until, writeSkill } from './kit.mjs';
 
 writeSkill('triage', ownWebhook('triage', { command: 'triage' }));
 await until('the webhook', async () => (await api('/api/webhooks/triage')).spec);
-
-async function signIn(page, { isKept = false } = {}) {
-  await page.goto(`${settings.admin}/#/files`);
-  await page.getByLabel('Token').fill(settings.token);
-  if (isKept) await page.getByLabel('Keep it in this browser').check();
-  await page.getByRole('button', { name: 'Sign in' }).click();
-  await page.getByRole('navigation').waitFor();
-}
-
-await story('a token is asked for, survives a reload, and never stands in an address', async (page, { context }) => {
-  await page.goto(settings.admin);
-  await page.getByLabel('Token').waitFor();
-  await accessible(page, 'signing in');
-  await page.getByLabel('Token').fill('shk_wrong');
-  await page.getByRole('button', { name: 'Sign in' }).click();
-  await page.getByRole('alert').waitFor();
-  await signIn(page);
-  await page.reload();
-  await page.getByRole('navigation').waitFor();
-  const stored = await page.evaluate(() => [Object.keys(sessionStorage), Object.keys(localStorage), document.cookie]);
-  equal(stored, [['skillhook.token'], [], ''], 'where the token is kept');
-  const other = await context.newPage();
-  await other.goto(settings.admin);
-  await other.getByLabel('Token').waitFor();
-  await other.close();
-  await page.getByRole('button', { name: 'Sign out' }).click();
-  await page.getByLabel('Token').waitFor();
-  equal(await page.evaluate(() => Object.keys(sessionStorage)), [], 'nothing is left of it');
-  await signIn(page, { isKept: true });
-  const kept = await context.newPage();
-  await kept.goto(settings.admin);
-  await kept.getByRole('navigation').waitFor();
-  await kept.close();
-}, { isRefused: true });
 
 async function write(page, text) {
   await page.getByRole('textbox', { name: /^Text of/ }).click();
