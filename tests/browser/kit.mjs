@@ -16,11 +16,12 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const WAIT_MS = 30_000;
 
 /** Opens a browser, runs the story with a page, and fails on whatever the page complained about meanwhile. */
-export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false } = {}) {
+export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false, isSignedIn = false } = {}) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
   const complaints = [];
   try {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, permissions: ['clipboard-read', 'clipboard-write'] });
+    if (isSignedIn) await context.addInitScript((token) => sessionStorage.setItem('skillhook.token', token), settings.token);
     const page = await context.newPage();
     page.setDefaultTimeout(WAIT_MS);
     notice(page, complaints);

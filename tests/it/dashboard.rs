@@ -122,7 +122,7 @@ fn ten_thousand_webhooks_are_looked_through() {
     let gateway = Gateway::start(Setup::with((0..10_000).map(webhook)));
     let address = |address: std::net::SocketAddr| format!("http://{address}");
     let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
-    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2" }));
+    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token }));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod access;
 mod admin;
 mod agent_run;
 mod anthropic;
+mod changes;
 mod claude;
 mod cli;
 mod corpus;
