@@ -195,6 +195,7 @@ pub async fn start(config: Config) -> Result<Service> {
         },
         stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
+        changes: Some(changes.clone()),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
     let (committed_sender, committed) = watch::channel(None);

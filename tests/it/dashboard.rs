@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skillhook::model::secret::SecretSet;
 
 use crate::gateway::{Gateway, Setup, Webhook};
-use crate::service::{SECRET, Service};
+use crate::service::{SECRET, Service, own_webhook};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 
@@ -90,6 +90,30 @@ async fn a_token_is_asked_for_and_kept_out_of_addresses() {
     let service = Service::started(json!({})).await;
     let token = token(&service, "read,write");
     tell_with("sign-in.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drafts_are_judged_as_files_are() {
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read");
+    let judged = async |text: &str| {
+        let draft = json!({ "path": ".claude/skills/own-hook/SKILL.md", "text": text });
+        let request = service.client.post(service.admin_url("/api/validate")).json(&draft);
+        let answer = request.bearer_auth(token.as_str().unwrap()).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()
+    };
+    let good = judged(&own_webhook("own-hook")).await;
+    assert_eq!((&good["valid"], &good["diagnostics"]), (&json!(true), &json!([])), "{good}");
+    assert!(good["actions"].to_string().contains("own-hook"), "{good}");
+    let bad = judged(&own_webhook("own-hook").replace("provider:", "provder:")).await;
+    let first = &bad["diagnostics"][0];
+    assert_eq!((&bad["valid"], &first["position"]["line"]), (&json!(false), &json!(5)), "{bad}");
+    assert_eq!(first["hint"], "did you mean `provider`?");
+    assert!(!service.root().join(".claude/skills/own-hook").exists());
+    let elsewhere = json!({ "path": "../outside", "text": "" });
+    let request = service.client.post(service.admin_url("/api/validate")).json(&elsewhere);
+    let answer = request.bearer_auth(token.as_str().unwrap()).send().await.unwrap();
+    assert!(answer.status().is_client_error(), "{}", answer.text().await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -257,6 +257,7 @@ impl Parts {
             hosts: Hosts::default(),
             stop: drain.clone(),
             receiver_url: "https://hooks.example.org".to_owned(),
+            changes: None,
         };
         let intake = Intake::new(routes, secrets, ledger, metrics.clone(), clock, options);
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());

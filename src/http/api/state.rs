@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::guard::Hosts;
+use crate::change::Changes;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Ledger;
 use crate::model::diagnostic::Diagnostic;
@@ -37,6 +38,8 @@ pub struct ApiState {
     pub stop: CancellationToken,
     /// What providers call, without a path: `https://hooks.example.org`.
     pub receiver_url: String,
+    /// Edits files; `None` where there are none.
+    pub changes: Option<Changes>,
 }
 
 /// The index as people see it.

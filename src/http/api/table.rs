@@ -56,6 +56,7 @@ pub enum Operation {
     Recent,
     Spending,
     Picture,
+    Validate,
 }
 
 const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
@@ -95,6 +96,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
+    post("/api/validate", Operation::Validate, "What would be said about a file before it is one; nothing is written"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
     get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
     post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
@@ -184,6 +186,7 @@ impl Operation {
             | Operation::RetryTask
             | Operation::ExplainDelivery
             | Operation::StreamTicket
+            | Operation::Validate
             | Operation::Me
             | Operation::Tokens
             | Operation::CreateToken
@@ -215,6 +218,7 @@ impl Operation {
             | Operation::Recent
             | Operation::Spending
             | Operation::Picture
+            | Operation::Validate
             | Operation::Stream
             | Operation::StreamTicket
             | Operation::Me => Some(Scope::Read),
@@ -227,6 +231,7 @@ impl Operation {
     pub fn body(self) -> Option<fn(&mut SchemaGenerator) -> Schema> {
         match self {
             Operation::CreateToken => Some(SchemaGenerator::subschema_for::<super::tokens::NewToken>),
+            Operation::Validate => Some(SchemaGenerator::subschema_for::<super::validate::Draft>),
             _ => None,
         }
     }
