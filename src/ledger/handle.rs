@@ -243,6 +243,11 @@ impl Ledger {
         self.owner.0.logs.subscribe()
     }
 
+    /// The number of the last happening.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
+    }
+
     pub async fn put_conversation(&self, id: &str, conversation: Conversation) -> Result<()> {
         self.tell(0, Command::PutConversation { id: id.to_owned(), conversation }).await
     }
