@@ -42,6 +42,7 @@ use crate::respond::permission::Checker;
 use crate::respond::transport::Transport;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
+use crate::secrets::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::Worker;
 use crate::worker::agent::{self, AgentConfig};
@@ -189,13 +190,15 @@ pub async fn start(config: Config) -> Result<Service> {
         clock: clock.clone(),
         started_at: clock.now(),
         access: access.clone(),
+        changes: Some(changes.clone()),
+        secrets: Some(secrets.clone()),
+        intake: Some(Arc::clone(&intake)),
         hosts: Hosts {
             addresses: !admin_address.ip().to_canonical().is_loopback(),
             names: config.settings.server.admin_hosts.clone(),
         },
         stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
-        changes: Some(changes.clone()),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
     let (committed_sender, committed) = watch::channel(None);
@@ -378,7 +381,11 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> 
 fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    // Without a key what is sealed stays closed; everything else is found.
+    let sealer = Sealer::open_or_create(&directory)
+        .inspect_err(|error| tracing::error!(error = error.internal(), "sealed secrets cannot be opened"))
+        .ok();
+    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
 }
 
 fn limits(config: &Config) -> Limits {

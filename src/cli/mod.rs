@@ -19,6 +19,8 @@ mod live;
 mod output;
 mod plan;
 mod record;
+mod replay;
+mod seal;
 mod serve;
 mod settings_file;
 mod sheet;
@@ -145,10 +147,17 @@ enum Command {
     Logs(task::Logs),
     /// Send a signed sample delivery
     Trigger(trigger::Trigger),
+    /// Send deliveries again, after showing what would happen
+    Replay(replay::Replay),
     /// Put a task in the queue again
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Seal a secret, so that it may stand in a file
+    Seal(seal::Seal),
+    /// Which secrets are set, and setting one
+    #[command(subcommand)]
+    Secret(seal::Secret),
     /// Make, list and revoke tokens of the admin API
     #[command(subcommand)]
     Token(token::Token),
@@ -199,8 +208,11 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Explain(command) => context.block_on(command.run(context)),
         Command::Events(command) => context.block_on(command.run(context)),
         Command::Logs(command) => context.block_on(command.run(context)),
+        Command::Replay(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
+        Command::Seal(command) => command.run(context),
+        Command::Secret(command) => context.block_on(command.run(context)),
         Command::Token(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),

@@ -70,6 +70,18 @@ impl Answer {
         Self { error: Some(error), ..answer }
     }
 
+    /// As [`Answer::problem`], with more fields; those of the problem itself stay.
+    pub fn problem_with(error: Error, more: Value) -> Self {
+        let answer = Self::problem(error);
+        let (Ok(Value::Object(mut body)), Value::Object(more)) = (serde_json::from_slice(&answer.body), more) else {
+            return answer;
+        };
+        for (key, value) in more {
+            body.entry(key).or_insert(value);
+        }
+        Self { body: Value::Object(body).to_string().into(), ..answer }
+    }
+
     /// 405 with what is allowed here.
     pub fn method_not_allowed(allowed: &str) -> Self {
         let error = Error::new(Code::MethodNotAllowed, "the method is not allowed here").hint(format!("use {allowed}"));

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::encode::EncodedAccept;
-use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, Token};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::kept::PendingRow;
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
@@ -72,6 +72,10 @@ pub enum Command {
         tokens: Vec<Token>,
         deed: Option<Box<Deed>>,
     },
+    KeepAnswer {
+        id: Digest,
+        answer: Box<KeptAnswer>,
+    },
     PinnedRevisions,
     /// The task that waits for the next message of a conversation.
     Asking {
@@ -119,6 +123,11 @@ pub enum Forget {
     Conversations {
         ids: Vec<Vec<u8>>,
         before: Timestamp,
+    },
+    /// Answers that are kept no longer.
+    Answers {
+        ids: Vec<Vec<u8>>,
+        now: Timestamp,
     },
 }
 

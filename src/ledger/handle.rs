@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use super::command::{Answer, Command, Job, OutboxDone, Reply};
 use super::encode::EncodedAccept;
 use super::lanes::{Lane, Lanes};
-use super::rows::{Conversation, Deed, Generation, LogLine, OutboxItem, OutboxState, Token};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
 use super::store::salvage::Salvage;
 use super::store::unavailable;
@@ -273,6 +273,11 @@ impl Ledger {
     /// Writes tokens in place of those of the same ids, with what is to be known of it.
     pub async fn put_tokens(&self, tokens: Vec<Token>, deed: Option<Deed>) -> Result<()> {
         self.tell(0, Command::PutTokens { tokens, deed: deed.map(Box::new) }).await
+    }
+
+    /// Keeps what a request was answered, until it expires.
+    pub async fn keep_answer(&self, id: Digest, answer: KeptAnswer) -> Result<()> {
+        self.tell(answer.body.len(), Command::KeepAnswer { id, answer: Box::new(answer) }).await
     }
 
     pub async fn depth(&self) -> Result<Depth> {

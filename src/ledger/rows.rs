@@ -172,6 +172,18 @@ pub struct Token {
     pub revoked_at: Option<Timestamp>,
 }
 
+/// What a request with an idempotency key was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAnswer {
+    /// Of the request.
+    pub fingerprint: Digest,
+    pub status: u16,
+    pub content_type: Option<String>,
+    pub etag: Option<String>,
+    pub body: String,
+    pub expires_at: Timestamp,
+}
+
 impl Token {
     /// Whether it opens anything at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {

@@ -246,6 +246,7 @@ impl Parts {
         let access = Access::open(ledger.clone(), clock.clone()).unwrap();
         let wanted = Wanted { name: "test".to_owned(), scopes: Scopes::of([Scope::Admin]), expires_at: None };
         let (_, token) = access.create(wanted, &Caller::Local).await.unwrap();
+        let intake = Intake::new(routes, secrets, ledger.clone(), metrics.clone(), clock.clone(), options);
         let state = ApiState {
             ledger: ledger.clone(),
             index,
@@ -254,12 +255,13 @@ impl Parts {
             clock: clock.clone(),
             started_at: applied_at,
             access,
+            changes: None,
+            secrets: None,
+            intake: Some(Arc::clone(&intake)),
             hosts: Hosts::default(),
             stop: drain.clone(),
             receiver_url: "https://hooks.example.org".to_owned(),
-            changes: None,
         };
-        let intake = Intake::new(routes, secrets, ledger, metrics.clone(), clock, options);
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());
         addresses.send((public.address().unwrap(), private.address().unwrap(), token)).unwrap();
         let serving = |name, listener| Serving { name, listener, limits: limits.clone(), metrics: metrics.clone() };

@@ -33,3 +33,4 @@ mod receiver;
 mod service;
 mod stream;
 mod wire;
+mod writes;

@@ -5,14 +5,21 @@
 //! `access` says who asks and whether he may; only then is its body read.
 
 pub mod access;
+mod changes;
 mod deliveries;
+mod docs;
 mod feed;
 pub mod guard;
 mod health;
 mod index;
+mod multipart;
+mod once;
 mod openapi;
 mod query;
+mod registry;
+mod replay;
 mod request;
+mod secrets;
 pub mod state;
 mod stats;
 mod stream;
@@ -30,7 +37,9 @@ use warp::http::{Method, StatusCode};
 use warp::ws::Ws;
 
 use self::access::Caller;
+use self::once::{Begin, Once};
 use self::query::Query;
+use self::registry::Kind;
 use self::request::Asked;
 use self::state::ApiState;
 use self::stream::Streams;
@@ -45,7 +54,7 @@ use crate::error::{Code, Error, Result};
 /// The admin API as a filter; `listener` is its name in logs and metrics.
 pub fn filter(listener: &'static str, state: Arc<ApiState>, limits: &Limits) -> BoxedFilter<(warp::reply::Response,)> {
     let (budget, streams) = (Budget::new(limits.bodies_bytes_max), Streams::default());
-    let api = Arc::new(Api { budget, limits: limits.clone(), streams, state });
+    let api = Arc::new(Api { budget, limits: limits.clone(), streams, once: Once::default(), state });
     let metrics = api.state.metrics.clone();
     exchange::filter_open(listener, metrics, move |head, body, socket| {
         let api = Arc::clone(&api);
@@ -53,14 +62,12 @@ pub fn filter(listener: &'static str, state: Arc<ApiState>, limits: &Limits) -> 
     })
 }
 
-/// A request body here is a command with a few fields.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
-
 struct Api {
     state: Arc<ApiState>,
     limits: Limits,
     budget: Budget,
     streams: Streams,
+    once: Once,
 }
 
 impl Api {
@@ -121,12 +128,20 @@ impl Api {
         socket: Option<Ws>,
     ) -> Result<Outgoing> {
         let query = Query::parse(head.query.as_deref(), operation.parameters())?;
-        let body = self.budget.read(head, body, BODY_BYTES_MAX, self.limits.body_deadline).await?;
+        let body = self.budget.read(head, body, operation.body_bytes_max(), self.limits.body_deadline).await?;
         let asked = Asked { caller, head, names, query: &query, body: body.bytes() };
         if operation == Operation::Stream {
             return self.streams.open(&self.state, &asked, socket).await;
         }
-        self.run(operation, &asked).await.map(Outgoing::from)
+        match self.once.begin(&self.state, operation, &asked).await? {
+            Begin::Plain => self.run(operation, &asked).await.map(Outgoing::from),
+            Begin::Answered(answer) => Ok(answer.into()),
+            Begin::Turn(turn) => {
+                let answer = self.run(operation, &asked).await.unwrap_or_else(Answer::problem);
+                self.once.keep(&self.state, turn, &answer).await?;
+                Ok(answer.into())
+            }
+        }
     }
 
     async fn run(&self, operation: Operation, asked: &Asked<'_>) -> Result<Answer> {
@@ -161,10 +176,80 @@ impl Api {
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
             Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),
+            Operation::Replay => replay::replay(state, asked).await.map(|value| ok(&value)),
+            Operation::ReplayOne => replay::one(state, id, asked).await.map(|value| ok(&value)),
+            Operation::Secrets => secrets::list(state).await.map(|value| ok(&value)),
+            Operation::PutSecret => secrets::put(state, id, asked).await,
+            Operation::Docs => Ok(docs::page()),
+            Operation::WebhookEvents => deliveries::list(state, query).await.map(|value| ok(&value)),
+            Operation::WebhookStats => deliveries::stats(state, query).await.map(|value| ok(&value)),
+            Operation::TestWebhook => replay::test(state, id, asked).await.map(|value| ok(&value)),
+            Operation::CreateWebhook
+            | Operation::BuiltinWebhook
+            | Operation::EditBuiltinWebhook
+            | Operation::EditWebhook
+            | Operation::PatchWebhook
+            | Operation::DeleteWebhook
+            | Operation::EnableWebhook
+            | Operation::DisableWebhook
+            | Operation::Commands
+            | Operation::AddCommand
+            | Operation::PutCommand
+            | Operation::DeleteCommand => self.webhook(operation, id, asked).await,
+            Operation::RegistrySkills
+            | Operation::UploadSkill
+            | Operation::SkillContent
+            | Operation::PutSkillContent
+            | Operation::DeleteSkill
+            | Operation::RegistryAgents
+            | Operation::UploadAgent
+            | Operation::AgentContent
+            | Operation::PutAgentContent
+            | Operation::DeleteAgent => self.registry(operation, id, asked).await,
             Operation::Me => Ok(ok(&tokens::me(asked.caller))),
             Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
             Operation::CreateToken => tokens::create(state, asked).await,
             Operation::RevokeToken => tokens::revoke(state, id, asked).await.map(|value| ok(&value)),
+        }
+    }
+
+    /// What is about skills and agents as files.
+    async fn registry(&self, operation: Operation, name: &str, asked: &Asked<'_>) -> Result<Answer> {
+        let state = &*self.state;
+        match operation {
+            Operation::RegistrySkills => index::skills(state).map(|value| ok(&value)),
+            Operation::UploadSkill => registry::upload(state, Kind::Skill, asked).await,
+            Operation::SkillContent => registry::content(state, Kind::Skill, name).await,
+            Operation::PutSkillContent => registry::put(state, Kind::Skill, name, asked).await,
+            Operation::DeleteSkill => registry::delete(state, Kind::Skill, name, asked).await,
+            Operation::RegistryAgents => index::agents(state).map(|value| ok(&value)),
+            Operation::UploadAgent => registry::upload(state, Kind::Agent, asked).await,
+            Operation::AgentContent => registry::content(state, Kind::Agent, name).await,
+            Operation::PutAgentContent => registry::put(state, Kind::Agent, name, asked).await,
+            Operation::DeleteAgent => registry::delete(state, Kind::Agent, name, asked).await,
+            _ => Err(Error::new(Code::Bug, "this is about no file")),
+        }
+    }
+
+    /// What is about one webhook and its file.
+    async fn webhook(&self, operation: Operation, id: &str, asked: &Asked<'_>) -> Result<Answer> {
+        let (state, name) = (&*self.state, asked.names.get(1).copied().unwrap_or_default());
+        match operation {
+            Operation::CreateWebhook => changes::create(state, asked).await,
+            Operation::BuiltinWebhook => {
+                changes::builtin(state, id)?;
+                index::webhook(state, id).map(|value| ok(&value))
+            }
+            Operation::EditBuiltinWebhook => changes::edit_builtin(state, id, asked).await,
+            Operation::EditWebhook | Operation::PatchWebhook => changes::edit(state, id, asked).await,
+            Operation::DeleteWebhook => changes::remove(state, id, asked).await,
+            Operation::EnableWebhook => changes::enable(state, id, true, asked).await,
+            Operation::DisableWebhook => changes::enable(state, id, false, asked).await,
+            Operation::Commands => changes::commands(state, id).map(|value| ok(&value)),
+            Operation::AddCommand => changes::add_command(state, id, asked).await,
+            Operation::PutCommand => changes::put_command(state, id, name, asked).await,
+            Operation::DeleteCommand => changes::remove_command(state, id, name, asked).await,
+            _ => Err(Error::new(Code::Bug, "this is about no webhook")),
         }
     }
 }

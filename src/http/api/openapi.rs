@@ -45,7 +45,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     });
     let command = (route.method != "GET").then(|| {
         let schema = json!({ "type": "string", "const": "1" });
-        json!({ "name": "X-Skillhook", "in": "header", "required": true, "schema": schema })
+        json!({ "name": "X-Skillhook", "in": "header", "required": false, "schema": schema })
     });
     let of_query = route.operation.parameters().iter().map(parameter);
     let parameters: Vec<Value> = of_path.chain(command).chain(of_query).collect();
@@ -69,7 +69,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         None => fields.insert("security".to_owned(), json!([])),
     };
     if let Some(schema) = route.operation.body() {
-        let content = json!({ "application/json": { "schema": schema(generator) } });
+        let mut content = json!({ "application/json": { "schema": schema(generator) } });
+        for media in route.operation.other_media() {
+            content[*media] = json!({ "schema": { "type": "string" } });
+        }
         fields.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
     }
     value

@@ -49,6 +49,36 @@ pub enum Operation {
     Events,
     Stream,
     StreamTicket,
+    CreateWebhook,
+    BuiltinWebhook,
+    EditBuiltinWebhook,
+    WebhookEvents,
+    WebhookStats,
+    EditWebhook,
+    PatchWebhook,
+    DeleteWebhook,
+    EnableWebhook,
+    DisableWebhook,
+    Commands,
+    AddCommand,
+    PutCommand,
+    DeleteCommand,
+    TestWebhook,
+    RegistrySkills,
+    UploadSkill,
+    SkillContent,
+    PutSkillContent,
+    DeleteSkill,
+    RegistryAgents,
+    UploadAgent,
+    AgentContent,
+    PutAgentContent,
+    DeleteAgent,
+    Replay,
+    ReplayOne,
+    Secrets,
+    PutSecret,
+    Docs,
     Me,
     Tokens,
     CreateToken,
@@ -67,6 +97,14 @@ const fn post(path: &'static str, operation: Operation, summary: &'static str) -
     Route { method: "POST", path, summary, operation }
 }
 
+const fn put(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "PUT", path, summary, operation }
+}
+
+const fn patch(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "PATCH", path, summary, operation }
+}
+
 const fn delete(path: &'static str, operation: Operation, summary: &'static str) -> Route {
     Route { method: "DELETE", path, summary, operation }
 }
@@ -80,7 +118,32 @@ pub const ROUTES: &[Route] = &[
     get("/api/openapi.json", Operation::OpenApi, "This list as an OpenAPI 3.1 document"),
     get("/api/status", Operation::Status, "Version, index, queue and when the service was started"),
     get("/api/webhooks", Operation::Webhooks, "Every webhook with its conditions"),
+    post("/api/webhooks", Operation::CreateWebhook, "Makes a webhook, or adds commands to the one of its provider"),
+    get("/api/webhooks/events", Operation::WebhookEvents, "Deliveries to all webhooks, newest first"),
+    get("/api/webhooks/stats", Operation::WebhookStats, "What came to each webhook lately, and what became of it"),
+    get("/api/webhooks/static/{id}", Operation::BuiltinWebhook, "One built-in webhook"),
+    put("/api/webhooks/static/{id}", Operation::EditBuiltinWebhook, "Sets fields of a built-in webhook"),
     get("/api/webhooks/{id}", Operation::Webhook, "One webhook: effective spec, generation, conditions, diagnostics"),
+    put("/api/webhooks/{id}", Operation::EditWebhook, "Sets fields of a webhook; what is not named stays"),
+    patch("/api/webhooks/{id}", Operation::PatchWebhook, "Sets fields of a webhook; what is not named stays"),
+    delete("/api/webhooks/{id}", Operation::DeleteWebhook, "Removes a webhook and keeps its skill"),
+    post("/api/webhooks/{id}/enable", Operation::EnableWebhook, "Enables a webhook"),
+    post("/api/webhooks/{id}/disable", Operation::DisableWebhook, "Disables a webhook: deliveries are answered 403"),
+    post("/api/webhooks/{id}/test", Operation::TestWebhook, "What the webhook would do about a sample; nothing runs"),
+    get("/api/webhooks/{id}/commands", Operation::Commands, "The commands of a webhook, and where each comes from"),
+    post("/api/webhooks/{id}/commands", Operation::AddCommand, "Adds a command; one that is built in is overridden"),
+    put("/api/webhooks/{id}/commands/{name}", Operation::PutCommand, "Makes or replaces a command"),
+    delete("/api/webhooks/{id}/commands/{name}", Operation::DeleteCommand, "Removes a command that a file has added"),
+    get("/api/registry/skills", Operation::RegistrySkills, "Every skill and what it says about webhooks"),
+    post("/api/registry/skills/upload", Operation::UploadSkill, "Makes or replaces a skill with its files"),
+    get("/api/registry/skills/{name}/content", Operation::SkillContent, "The SKILL.md of a skill, with its `ETag`"),
+    put("/api/registry/skills/{name}/content", Operation::PutSkillContent, "Replaces the SKILL.md of a skill"),
+    delete("/api/registry/skills/{name}", Operation::DeleteSkill, "Deletes a skill, and so the webhook that it makes"),
+    get("/api/registry/agents", Operation::RegistryAgents, "Every agent"),
+    post("/api/registry/agents/upload", Operation::UploadAgent, "Makes or replaces an agent"),
+    get("/api/registry/agents/{name}/content", Operation::AgentContent, "The file of an agent, with its `ETag`"),
+    put("/api/registry/agents/{name}/content", Operation::PutAgentContent, "Replaces the file of an agent"),
+    delete("/api/registry/agents/{name}", Operation::DeleteAgent, "Deletes an agent that no command names"),
     get("/api/skills", Operation::Skills, "Every skill and what it says about webhooks"),
     get("/api/agents", Operation::Agents, "Every agent"),
     get("/api/providers", Operation::Providers, "Every provider definition"),
@@ -92,6 +155,15 @@ pub const ROUTES: &[Route] = &[
     get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
     get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
+    post("/api/deliveries/replay", Operation::Replay, "Sends deliveries again; only counts and tries unless told so"),
+    post("/api/deliveries/{id}/replay", Operation::ReplayOne, "Sends a delivery again, or tries it"),
+    get(
+        "/api/secrets",
+        Operation::Secrets,
+        "Which secrets are set, where, and when they were last used; never a value",
+    ),
+    put("/api/secrets/{id}", Operation::PutSecret, "Seals a secret into the file of a webhook"),
+    get("/api/docs", Operation::Docs, "This list as a page"),
     get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
@@ -136,6 +208,9 @@ const BEFORE: Parameter = parameter("before", Form::Text, "Only items older than
 const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this webhook");
 const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
 const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
+const WAIT_LIVE: Parameter = parameter("wait", Form::Flag, "`false` answers before it is in force");
+const PROPOSE: Parameter = parameter("propose", Form::Flag, "Asks for a branch that a person merges");
+const DRY_RUN: Parameter = parameter("dry_run", Form::Flag, "`false` does it; else it is only tried");
 const KIND: Parameter =
     parameter("kind", Form::Text, "Only these kinds of happenings, separated by commas, for example `task.*`");
 const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
@@ -161,7 +236,26 @@ impl Operation {
         match self {
             Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
             Operation::TaskLogs => &[FROM, LIMIT],
-            Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::Deliveries | Operation::WebhookEvents => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::WebhookStats => &[LIMIT],
+            Operation::ReplayOne => &[DRY_RUN],
+            Operation::CreateWebhook
+            | Operation::EditBuiltinWebhook
+            | Operation::EditWebhook
+            | Operation::PatchWebhook
+            | Operation::DeleteWebhook
+            | Operation::EnableWebhook
+            | Operation::DisableWebhook
+            | Operation::AddCommand
+            | Operation::PutCommand
+            | Operation::DeleteCommand
+            | Operation::UploadSkill
+            | Operation::PutSkillContent
+            | Operation::DeleteSkill
+            | Operation::UploadAgent
+            | Operation::PutAgentContent
+            | Operation::DeleteAgent
+            | Operation::PutSecret => &[WAIT_LIVE, PROPOSE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
             Operation::Stream => &[SINCE, KIND, WEBHOOK, STREAM_DELIVERY, STREAM_TASK, FROM, TICKET],
@@ -169,61 +263,21 @@ impl Operation {
             Operation::Spending => &[DAYS],
             Operation::Picture => &[SEARCH, LIMIT],
             Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
-            Operation::Live
-            | Operation::Ready
-            | Operation::Health
-            | Operation::Metrics
-            | Operation::Routes
-            | Operation::OpenApi
-            | Operation::Status
-            | Operation::Webhooks
-            | Operation::Webhook
-            | Operation::Skills
-            | Operation::Agents
-            | Operation::Providers
-            | Operation::Task
-            | Operation::CancelTask
-            | Operation::RetryTask
-            | Operation::ExplainDelivery
-            | Operation::StreamTicket
-            | Operation::Validate
-            | Operation::Me
-            | Operation::Tokens
-            | Operation::CreateToken
-            | Operation::RevokeToken => &[],
+            _ => &[],
         }
     }
 
-    /// What the caller must be allowed; `None`: anyone who reaches the listener.
+    /// What the caller must be allowed; `None`: anyone who reaches the listener. Who only looks needs `read`, who does
+    /// something `write`, unless it stands here.
     pub fn scope(self) -> Option<Scope> {
         match self {
             Operation::Live | Operation::Ready => None,
-            Operation::Health
-            | Operation::Metrics
-            | Operation::Routes
-            | Operation::OpenApi
-            | Operation::Status
-            | Operation::Webhooks
-            | Operation::Webhook
-            | Operation::Skills
-            | Operation::Agents
-            | Operation::Providers
-            | Operation::Tasks
-            | Operation::Task
-            | Operation::TaskLogs
-            | Operation::Deliveries
-            | Operation::Delivery
-            | Operation::ExplainDelivery
-            | Operation::Events
-            | Operation::Recent
-            | Operation::Spending
-            | Operation::Picture
-            | Operation::Validate
-            | Operation::Stream
-            | Operation::StreamTicket
-            | Operation::Me => Some(Scope::Read),
-            Operation::Reconcile | Operation::CancelTask | Operation::RetryTask => Some(Scope::Write),
-            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken => Some(Scope::Admin),
+            Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
+            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
+                Some(Scope::Admin)
+            }
+            _ if ROUTES.iter().all(|route| route.operation != self || route.method == "GET") => Some(Scope::Read),
+            _ => Some(Scope::Write),
         }
     }
 
@@ -232,8 +286,50 @@ impl Operation {
         match self {
             Operation::CreateToken => Some(SchemaGenerator::subschema_for::<super::tokens::NewToken>),
             Operation::Validate => Some(SchemaGenerator::subschema_for::<super::validate::Draft>),
+            Operation::CreateWebhook => Some(SchemaGenerator::subschema_for::<super::changes::NewWebhook>),
+            Operation::EditBuiltinWebhook | Operation::EditWebhook | Operation::PatchWebhook => {
+                Some(SchemaGenerator::subschema_for::<super::changes::WebhookFields>)
+            }
+            Operation::AddCommand | Operation::PutCommand => {
+                Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
+            }
+            Operation::TestWebhook => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
+            Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
+            Operation::UploadSkill | Operation::UploadAgent => {
+                Some(SchemaGenerator::subschema_for::<super::registry::Upload>)
+            }
+            Operation::PutSkillContent | Operation::PutAgentContent => {
+                Some(SchemaGenerator::subschema_for::<super::registry::Content>)
+            }
+            Operation::PutSecret => Some(SchemaGenerator::subschema_for::<super::secrets::NewSecret>),
             _ => None,
         }
+    }
+
+    /// What else its body may be.
+    pub fn other_media(self) -> &'static [&'static str] {
+        match self {
+            Operation::PutSkillContent | Operation::PutAgentContent => &["text/markdown"],
+            Operation::UploadSkill | Operation::UploadAgent => &["multipart/form-data"],
+            _ => &[],
+        }
+    }
+
+    /// Largest body in bytes.
+    pub fn body_bytes_max(self) -> u64 {
+        match self {
+            Operation::UploadSkill
+            | Operation::UploadAgent
+            | Operation::PutSkillContent
+            | Operation::PutAgentContent
+            | Operation::TestWebhook => 8 << 20,
+            _ => 64 << 10,
+        }
+    }
+
+    /// Whether its answer may show what is shown only once.
+    pub fn shows_secrets(self) -> bool {
+        matches!(self, Operation::CreateToken | Operation::StreamTicket)
     }
 
     /// The statuses of its good answers.
@@ -241,6 +337,22 @@ impl Operation {
         match self {
             Operation::Reconcile => &[200, 202],
             Operation::CreateToken => &[201],
+            Operation::CreateWebhook | Operation::AddCommand | Operation::UploadSkill | Operation::UploadAgent => {
+                &[200, 201, 202]
+            }
+            Operation::EditBuiltinWebhook
+            | Operation::EditWebhook
+            | Operation::PatchWebhook
+            | Operation::DeleteWebhook
+            | Operation::EnableWebhook
+            | Operation::DisableWebhook
+            | Operation::PutCommand
+            | Operation::DeleteCommand
+            | Operation::PutSkillContent
+            | Operation::DeleteSkill
+            | Operation::PutAgentContent
+            | Operation::DeleteAgent
+            | Operation::PutSecret => &[200, 202],
             _ => &[200],
         }
     }

@@ -9,7 +9,7 @@ use super::codec::{self, Row, json_rows, packed_rows};
 use super::compact::{Fields, Rest};
 use crate::error::Result;
 use crate::ledger::rows::{
-    Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, OutboxState, RawRequest, Token,
+    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, OutboxState, RawRequest, Token,
 };
 use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
@@ -408,4 +408,5 @@ packed_rows! {
     CallRow: "calls";
     HappeningRow: "happenings";
     LogRow: "logs";
+    KeptAnswer: "kept-answers";
 }

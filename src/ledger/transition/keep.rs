@@ -1,9 +1,10 @@
-//! What is only kept: conversations, generations and tokens.
+//! What is only kept: conversations, generations, tokens and answers.
 
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
-use crate::ledger::rows::{Conversation, Deed, Generation, Token};
+use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Token};
 use crate::ledger::store::kept::ConversationRow;
+use crate::model::digest::Digest;
 use crate::model::ids::WebhookId;
 
 /// Longest id of a conversation in bytes.
@@ -33,5 +34,9 @@ impl Ledgers<'_, '_> {
             self.record(deed);
         }
         Ok(())
+    }
+
+    pub(super) fn keep_answer(&mut self, id: &Digest, answer: &KeptAnswer) -> Step<()> {
+        self.tables.answers.put(id.as_bytes(), answer)
     }
 }

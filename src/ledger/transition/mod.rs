@@ -96,6 +96,7 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             Ok(Answer::Done)
         }
         Command::PutTokens { tokens, deed } => ledgers.put_tokens(tokens, deed.as_deref()).map(|()| Answer::Done),
+        Command::KeepAnswer { id, answer } => ledgers.keep_answer(id, answer).map(|()| Answer::Done),
         Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
         Command::Asking { webhook, conversation } => ledgers.asking(webhook, conversation).map(Answer::Asking),
         Command::Mend { tasks, calls } => ledgers.mend(tasks, calls).map(|()| Answer::Done),

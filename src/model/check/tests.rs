@@ -268,15 +268,14 @@ fn secrets_are_named_and_never_shown() {
     let own = |line: &str| format!("provider: custom\nid: x\n{line}\n{ONE}");
     let advice =
         "\n  put it into an environment variable or a file, and name that with `secret_env_var` or `secret_file`";
+    let seal = "\n  `skillhook seal` prints what may stand here; or name it with `secret_env_var` or `secret_file`";
     for secret in ["hunter2", "4711", "-1", "0.5", "true", "[hunter2]", "[age:x, hunter2]", "{a: hunter2}", "~"] {
-        let message = format!("SKILL.md:7:3: error[SH0112]: the secret stands here in plain text{advice}");
+        let message = format!("SKILL.md:7:3: error[SH0112]: the secret stands here in plain text{seal}");
         refused(&own(&format!("secret: {secret}")), &message);
     }
-    refused(
-        &own("secret: age:abc"),
-        &format!("SKILL.md:7:3: error[SH0111]: sealed secrets are not read by this version{advice}"),
-    );
-    let slot_advice = "\n  write `{env: NAME}` or `{file: NAME}` for each secret";
+    refused(&own("secret: age:abc"), &format!("SKILL.md:7:3: error[SH0111]: this is no sealed secret{seal}"));
+    let slot_advice =
+        "\n  write `{env: NAME}`, `{file: NAME}` or `{sealed: \"age:…\"}` for each secret; `skillhook seal` seals one";
     for secret in ["hunter2", "4711", "0.5"] {
         refused(
             &own(&format!("secrets: {{webhook_secret: {secret}}}")),
