@@ -3,7 +3,7 @@
 
 import { useEffect, useMemo, useState } from 'preact/hooks';
 
-import { at, get, post } from '../api.js';
+import { at, get, post, query } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Copy, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
 import { Counted, Rows } from '../rows.jsx';
@@ -150,10 +150,10 @@ function Replay({ id }) {
   const has = useRoutes();
   const [tried, setTried] = useState(null);
   const [done, setDone] = useState(null);
-  const ask = (isDry) => post('/api/replay', { deliveries: [id], dry_run: isDry }).then(({ items }) => items[0]);
+  const ask = (isDry) => post(at`/api/deliveries/${id}/replay` + query({ dry_run: isDry })).then(({ items }) => items[0]);
   const [attempt, trying] = useAction(async () => setTried(await ask(true)));
   const [run, running] = useAction(async () => setDone(await ask(false)));
-  if (!has('POST', '/api/replay')) return null;
+  if (!has('POST', '/api/deliveries/{}/replay')) return null;
   const refused = (done ?? tried)?.error;
   return (
     <>
