@@ -289,6 +289,11 @@ impl Ledger {
         self.owner.0.logs.subscribe()
     }
 
+    /// The number of the last happening.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
+    }
+
     pub async fn put_conversation(&self, id: &str, conversation: Conversation) -> Result<()> {
         self.tell(0, Command::PutConversation { id: id.to_owned(), conversation }).await
     }
@@ -323,11 +328,6 @@ impl Ledger {
 
     pub async fn depth(&self) -> Result<Depth> {
         Ok(self.owner.0.glance().depth.clone())
-    }
-
-    /// The number of the last thing that happened; 0 when nothing has.
-    pub fn last_seq(&self) -> u64 {
-        *self.owner.0.last_seq.borrow()
     }
 
     /// The task whose question the next message of this conversation would answer. Asks nobody while nothing waits.

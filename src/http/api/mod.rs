@@ -28,6 +28,7 @@ pub mod table;
 mod tasks;
 mod tickets;
 pub mod tokens;
+mod validate;
 
 use std::sync::Arc;
 
@@ -179,6 +180,7 @@ impl Api {
             Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
             Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
             Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
+            Operation::Validate => validate::validate(state, asked).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
             Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),

@@ -94,6 +94,7 @@ pub enum Operation {
     Conversations,
     Conversation,
     Messages,
+    Validate,
 }
 
 const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
@@ -179,6 +180,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
+    post("/api/validate", Operation::Validate, "What would be said about a file before it is one; nothing is written"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
     get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
     post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
@@ -294,7 +296,7 @@ impl Operation {
     pub fn scope(self) -> Option<Scope> {
         match self {
             Operation::Live | Operation::Ready => None,
-            Operation::StreamTicket | Operation::TestWebhook => Some(Scope::Read),
+            Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
             Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
                 Some(Scope::Admin)
             }
@@ -307,6 +309,7 @@ impl Operation {
     pub fn body(self) -> Option<fn(&mut SchemaGenerator) -> Schema> {
         match self {
             Operation::CreateToken => Some(SchemaGenerator::subschema_for::<super::tokens::NewToken>),
+            Operation::Validate => Some(SchemaGenerator::subschema_for::<super::validate::Draft>),
             Operation::CreateWebhook => Some(SchemaGenerator::subschema_for::<super::changes::NewWebhook>),
             Operation::EditBuiltinWebhook | Operation::EditWebhook | Operation::PatchWebhook => {
                 Some(SchemaGenerator::subschema_for::<super::changes::WebhookFields>)
