@@ -72,15 +72,28 @@ impl Logs {
             lines.iter().for_each(|line| print(context, line));
             any |= !lines.is_empty();
             if context.output.is_closed() || (lines.is_empty() && (ended || !self.follow)) {
-                if !any {
-                    context.output.note("the agent has not said anything");
-                }
-                return Ok(Exit::Done);
+                return self.end(context, &client, any, ended).await;
             }
             if lines.is_empty() {
                 tokio::time::sleep(FOLLOW_EVERY).await;
             }
         }
+    }
+}
+
+impl Logs {
+    /// A log that has ended, or says nothing, is explained by the task's state.
+    async fn end(&self, context: &Context, client: &Client, any: bool, ended: bool) -> Result<Exit> {
+        if !any {
+            context.output.note("the agent has not said anything");
+        }
+        if ended || !any {
+            let task = client.get(Route::api(&["tasks", bare(&self.task)]), DEADLINE).await?;
+            let reason = task.pointer("/reason/message").and_then(Value::as_str).map(harmless);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            context.output.note(&format!("{}{reason}", one_line(&task)));
+        }
+        Ok(Exit::Done)
     }
 }
 

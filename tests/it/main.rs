@@ -13,6 +13,7 @@ mod agent_run;
 mod cli;
 mod corpus;
 mod crash;
+mod demo;
 mod disk;
 mod files;
 mod gateway;

@@ -202,7 +202,8 @@ async fn real_program_is_stopped_at_the_first_refusal_of_its_credentials() {
     let place = place(program, &provider);
     let report = run(&place, "attempt", Session::New(uuid::Uuid::from_u128(1))).await;
     assert!(matches!(report.outcome, Outcome::Failed { code: Code::AgentRefused, retry: false, .. }), "{report:?}");
-    assert!(report.duration < Duration::from_secs(20), "{report:?}");
+    // Left alone, the program asks about ten times.
+    assert!(provider.asked().len() < 5, "{}", provider.asked().len());
 }
 
 #[tokio::test]
@@ -221,11 +222,9 @@ async fn real_program_is_interrupted_in_order() {
         assert!(tokio::time::Instant::now() < deadline, "the program asked nothing");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let begun = tokio::time::Instant::now();
     run.cancel();
     let report = run.wait().await;
     assert_eq!(report.outcome, Outcome::Cancelled, "{report:?}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     // It understood the interrupt: it could still say what it cost.
     assert!(report.session_cost_usd.is_some(), "{report:?}");
 }
