@@ -25,4 +25,6 @@ mod provider_corpus;
 mod real_agent;
 mod receiver;
 mod service;
+mod steps;
+mod strace;
 mod wire;

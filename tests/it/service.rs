@@ -170,6 +170,14 @@ impl Service {
         answer.json().await.unwrap()
     }
 
+    /// Null when the service is not there.
+    pub async fn api_if_there(&self, path: &str) -> Value {
+        match self.client.get(self.admin_url(path)).send().await {
+            Ok(answer) => answer.json().await.unwrap_or(Value::Null),
+            Err(_) => Value::Null,
+        }
+    }
+
     /// Sends a signed delivery; `None` when the connection failed.
     pub async fn deliver(&self, path: &str, event: &str, id: &str, body: &Value) -> Option<(u16, Value)> {
         let body = body.to_string();
