@@ -88,9 +88,9 @@ Settings come from flags, then the environment (SKILLHOOK_SERVER_LISTEN for serv
 #[command(long_about = "\
 A webhook gateway for coding agents.
 
-Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and
-`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of them,
-and answers at the source when a run has ended.")]
+Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and \
+`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of \
+them, and answers at the source when a run has ended.")]
 struct Cli {
     #[command(flatten)]
     global: Global,

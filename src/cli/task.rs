@@ -115,8 +115,15 @@ impl Logs {
             follow(&client, id, &mut place, context).await?;
             place.read(&client, id, context).await?;
         }
-        if place.next == 0 {
+        let silent = place.next == 0;
+        if silent {
             context.output.note("the agent has not said anything");
+        }
+        if ended || self.follow || silent {
+            let task = client.get(Route::api(&["tasks", id]), DEADLINE).await?;
+            let reason = task.pointer("/reason/message").and_then(Value::as_str).map(harmless);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            context.output.note(&format!("{}{reason}", one_line(&task)));
         }
         Ok(Exit::Done)
     }
