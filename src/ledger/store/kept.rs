@@ -412,7 +412,7 @@ impl Row for TranscriptRow {
     fn from_content(_version: u8, content: &[u8]) -> Result<Self> {
         let mut rest = Rest(content);
         let session_id = rest.text()?.to_owned();
-        Ok(Self { session_id, content: codec::unpack(rest.0)?.into() })
+        Ok(Self { session_id, content: codec::unpack(rest.0)? })
     }
 }
 
