@@ -205,10 +205,9 @@ impl Api {
             | Operation::AgentContent
             | Operation::PutAgentContent
             | Operation::DeleteAgent => self.registry(operation, id, asked).await,
-            Operation::Chat => chat::say(state, asked).await,
-            Operation::Conversations => chat::conversations(state).await.map(|value| ok(&value)),
-            Operation::Conversation => chat::conversation(state, id).await.map(|value| ok(&value)),
-            Operation::Messages => chat::messages(state, id).await.map(|value| ok(&value)),
+            Operation::Chat | Operation::Conversations | Operation::Conversation | Operation::Messages => {
+                chat::answer(state, operation, id, asked).await
+            }
             Operation::Me => Ok(ok(&tokens::me(asked.caller))),
             Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
             Operation::CreateToken => tokens::create(state, asked).await,
