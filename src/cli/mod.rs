@@ -88,9 +88,9 @@ Settings come from flags, then the environment (SKILLHOOK_SERVER_LISTEN for serv
 #[command(long_about = "\
 A webhook gateway for coding agents.
 
-Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and
-`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of them,
-and answers at the source when a run has ended.")]
+Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and \
+`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of \
+them, and answers at the source when a run has ended.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -172,6 +172,10 @@ enum Command {
     Chat(chat::Chat),
     /// Pass an agent's calls of tools on to the service; the service starts it
     Mcp(mcp::Mcp),
+    /// Let a task run that waits for an approval
+    Approve(task::Approve),
+    /// End a task that waits for an approval
+    Reject(task::Reject),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -229,6 +233,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Remove(command) => context.block_on(command.run(context)),
         Command::Chat(command) => context.block_on(command.run(context)),
         Command::Mcp(command) => context.block_on(command.run(context)),
+        Command::Approve(command) => context.block_on(command.run(context)),
+        Command::Reject(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod api;
 pub mod body;
+mod breaker;
 mod connection;
 mod current;
 mod dashboard;

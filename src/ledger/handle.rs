@@ -8,16 +8,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
-use super::command::{Answer, Command, Job, OutboxDone, Reply};
+use super::command::{Answer, Command, Job, OutboxDone, Reply, Reserve};
 use super::encode::{EncodedAccept, EncodedTask};
 use super::lanes::{Lane, Lanes};
 use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
+use super::store::kept::TranscriptRow;
 use super::store::salvage::Salvage;
 use super::store::unavailable;
 use super::writer::Writer;
 use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, NewTask, Options};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::model::approval::Decision;
 use crate::model::digest::Digest;
 use crate::model::ids::{OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::PreparedLookup;
@@ -237,6 +239,38 @@ impl Ledger {
         self.tell(0, Command::OutboxDone(OutboxDone { id, state, url, error, not_before })).await
     }
 
+    /// A person approves a task that waits for it, or rejects it; what is said at the source goes out with it.
+    pub async fn decide(&self, task: TaskId, decision: Decision, now: Timestamp) -> Result<Task> {
+        self.ask_task(0, Command::Decide { task, decision, now }).await
+    }
+
+    /// Ends what waited too long for a person; answers how many tasks those were. Asks nobody while nothing waits.
+    pub async fn expire(&self, now: Timestamp) -> Result<usize> {
+        let depth = self.depth().await?;
+        if depth.awaiting_approval + depth.waiting_input == 0 {
+            return Ok(0);
+        }
+        match self.ask(Lane::Slow, 0, Command::Expire { now }).await? {
+            Answer::Expired(count) => Ok(count),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Counts a run that is about to begin; why it may not, where a budget of the day is used up.
+    pub async fn reserve(&self, reserve: Reserve) -> Result<Option<Reason>> {
+        match self.ask(Lane::Slow, 0, Command::Reserve(reserve)).await? {
+            Answer::Reserved(refusal) => Ok(refusal),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Keeps the agent program's record of a conversation, so that another node can go on with it.
+    pub async fn put_transcript(&self, conversation: &str, session_id: &str, content: Vec<u8>) -> Result<()> {
+        let (bytes, session_id) = (content.len(), session_id.to_owned());
+        let transcript = TranscriptRow { session_id, content };
+        self.tell(bytes, Command::PutTranscript { conversation: conversation.to_owned(), transcript }).await
+    }
+
     pub async fn append_log(&self, task: TaskId, lines: Vec<LogLine>) -> Result<()> {
         let bytes = lines.iter().map(|line| line.text.len()).sum();
         match self.ask(Lane::Slow, bytes, Command::AppendLog { task, lines }).await? {
@@ -253,6 +287,11 @@ impl Ledger {
     /// Tells of every log that grows from here on, after its lines are on disk.
     pub fn logs(&self) -> broadcast::Receiver<LogGrown> {
         self.owner.0.logs.subscribe()
+    }
+
+    /// The number of the last happening.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
     }
 
     pub async fn put_conversation(&self, id: &str, conversation: Conversation) -> Result<()> {
@@ -289,11 +328,6 @@ impl Ledger {
 
     pub async fn depth(&self) -> Result<Depth> {
         Ok(self.owner.0.glance().depth.clone())
-    }
-
-    /// The number of the last thing that happened; 0 when nothing has.
-    pub fn last_seq(&self) -> u64 {
-        *self.owner.0.last_seq.borrow()
     }
 
     /// The task whose question the next message of this conversation would answer. Asks nobody while nothing waits.

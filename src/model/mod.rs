@@ -2,6 +2,7 @@
 //! no environment, no randomness: everything comes in as an argument and goes out as a value.
 
 pub mod admission;
+pub mod approval;
 pub mod backoff;
 pub mod capability;
 pub mod change;
@@ -14,6 +15,7 @@ pub mod digest;
 pub mod edit;
 pub mod entry;
 pub mod event;
+pub mod forward;
 pub mod frontmatter;
 pub mod glob;
 pub mod ids;
@@ -22,6 +24,7 @@ pub mod matching;
 pub mod merge;
 pub mod plan;
 pub mod provider;
+pub mod question;
 pub mod rate;
 pub mod raw;
 pub mod revision;

@@ -10,9 +10,11 @@
 )]
 
 mod access;
+mod actions;
 mod admin;
 mod agent_run;
 mod anthropic;
+mod approvals;
 mod changes;
 mod claude;
 mod cli;
@@ -20,6 +22,7 @@ mod corpus;
 mod crash;
 mod creators;
 mod dashboard;
+mod demo;
 mod disk;
 mod files;
 mod gateway;
@@ -29,9 +32,15 @@ mod http_server;
 mod ledger;
 mod main_job;
 mod provider_corpus;
+mod providers;
 mod real_agent;
+mod real_run;
 mod receiver;
+mod senders;
 mod service;
+mod standin;
+mod steps;
+mod strace;
 mod stream;
 mod wire;
 mod writes;

@@ -63,11 +63,20 @@ fn check_origin(head: &Head, host: &str) -> Result<()> {
     }
     if head.headers.contains_key("sec-fetch-site") {
         let site = head.single_header("sec-fetch-site").unwrap_or_default();
-        if !matches!(site, "same-origin" | "none") {
+        if !matches!(site, "same-origin" | "none") && !follows_a_link(head) {
             return Err(refuse("the request comes from a page of another origin"));
         }
     }
     Ok(())
+}
+
+/// A link from elsewhere may be followed to the dashboard's page, which is the same for everybody and cannot be framed.
+fn follows_a_link(head: &Head) -> bool {
+    head.method == Method::GET
+        && head.path == "/"
+        && head.query.is_none()
+        && head.single_header("sec-fetch-mode") == Some("navigate")
+        && head.single_header("sec-fetch-dest") == Some("document")
 }
 
 fn check_command(head: &Head) -> Result<()> {
@@ -95,6 +104,21 @@ mod tests {
         let mut head = head(method, "/api/tasks", headers);
         head.arrival.peer = Peer::Address("127.0.0.1:5000".parse().unwrap());
         check(&head, &Hosts::default()).err().map(|error| error.code())
+    }
+
+    #[test]
+    fn only_the_page_itself_is_reached_by_a_link_from_elsewhere() {
+        let link = |path: &str, dest: &str| {
+            let fields = [
+                ("host", "localhost"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", dest),
+            ];
+            check(&head("GET", path, &fields), &Hosts::default()).is_ok()
+        };
+        assert!(link("/", "document"));
+        assert!(!link("/", "iframe") && !link("/?a", "document") && !link("/api/tasks", "document"));
     }
 
     #[test]

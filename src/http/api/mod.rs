@@ -28,6 +28,7 @@ pub mod table;
 mod tasks;
 mod tickets;
 pub mod tokens;
+mod validate;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ use super::dashboard;
 use super::exchange::{self, BodyStream, Head, Outgoing};
 use super::serve::Limits;
 use crate::error::{Code, Error, Result};
+use crate::model::task::TaskState;
 
 /// The admin API as a filter; `listener` is its name in logs and metrics.
 pub fn filter(listener: &'static str, state: Arc<ApiState>, limits: &Limits) -> BoxedFilter<(warp::reply::Response,)> {
@@ -166,12 +168,19 @@ impl Api {
             Operation::TaskLogs => tasks::logs(state, id, query).await.map(|value| ok(&value)),
             Operation::CancelTask => tasks::cancel(state, id, asked).await.map(|value| ok(&value)),
             Operation::RetryTask => tasks::retry(state, id, asked).await.map(|value| ok(&value)),
+            Operation::ApproveTask => tasks::decide(state, id, query, true).await.map(|value| ok(&value)),
+            Operation::RejectTask => tasks::decide(state, id, query, false).await.map(|value| ok(&value)),
+            Operation::Approvals => {
+                tasks::in_state(state, query, TaskState::AwaitingApproval).await.map(|value| ok(&value))
+            }
+            Operation::DeadLetters => tasks::in_state(state, query, TaskState::Dead).await.map(|value| ok(&value)),
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
             Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
             Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
             Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
+            Operation::Validate => validate::validate(state, asked).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
             Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),

@@ -43,6 +43,10 @@ pub enum Operation {
     TaskLogs,
     CancelTask,
     RetryTask,
+    ApproveTask,
+    RejectTask,
+    Approvals,
+    DeadLetters,
     Deliveries,
     Delivery,
     ExplainDelivery,
@@ -90,6 +94,7 @@ pub enum Operation {
     Conversations,
     Conversation,
     Messages,
+    Validate,
 }
 
 const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
@@ -155,6 +160,10 @@ pub const ROUTES: &[Route] = &[
     get("/api/tasks/{id}/logs", Operation::TaskLogs, "What the task's agent said and did"),
     post("/api/tasks/{id}/cancel", Operation::CancelTask, "Cancels a task, or asks a running one to stop"),
     post("/api/tasks/{id}/retry", Operation::RetryTask, "Puts a task that has ended in the queue again"),
+    post("/api/tasks/{id}/approve", Operation::ApproveTask, "Lets a task run that waits for an approval"),
+    post("/api/tasks/{id}/reject", Operation::RejectTask, "Ends a task that waits for an approval"),
+    get("/api/approvals", Operation::Approvals, "Tasks that wait for an approval, newest first"),
+    get("/api/dead-letters", Operation::DeadLetters, "Tasks that failed for good, newest first"),
     get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
     get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
@@ -171,6 +180,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
+    post("/api/validate", Operation::Validate, "What would be said about a file before it is one; nothing is written"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
     get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
     post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
@@ -223,6 +233,12 @@ const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what 
 const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
 const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
+const DIGEST: Parameter = parameter(
+    "digest",
+    Form::Text,
+    "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused",
+);
+const REASON: Parameter = parameter("reason", Form::Text, "What is said at the source about a rejection");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =
     parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
@@ -241,6 +257,8 @@ impl Operation {
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
             Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
+            Operation::Approvals | Operation::DeadLetters => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::ApproveTask | Operation::RejectTask => &[DIGEST, REASON],
             Operation::TaskLogs => &[FROM, LIMIT],
             Operation::Deliveries | Operation::WebhookEvents => &[WEBHOOK, LIMIT, BEFORE],
             Operation::WebhookStats => &[LIMIT],
@@ -278,7 +296,7 @@ impl Operation {
     pub fn scope(self) -> Option<Scope> {
         match self {
             Operation::Live | Operation::Ready => None,
-            Operation::StreamTicket | Operation::TestWebhook => Some(Scope::Read),
+            Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
             Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
                 Some(Scope::Admin)
             }
@@ -291,6 +309,7 @@ impl Operation {
     pub fn body(self) -> Option<fn(&mut SchemaGenerator) -> Schema> {
         match self {
             Operation::CreateToken => Some(SchemaGenerator::subschema_for::<super::tokens::NewToken>),
+            Operation::Validate => Some(SchemaGenerator::subschema_for::<super::validate::Draft>),
             Operation::CreateWebhook => Some(SchemaGenerator::subschema_for::<super::changes::NewWebhook>),
             Operation::EditBuiltinWebhook | Operation::EditWebhook | Operation::PatchWebhook => {
                 Some(SchemaGenerator::subschema_for::<super::changes::WebhookFields>)
