@@ -38,8 +38,8 @@ pub struct Granted {
 impl Granted {
     /// Whether the run may use a tool of this service.
     pub fn allows(&self, tool: &str) -> bool {
-        let rests = self.rules.iter().filter_map(|rule| rule.strip_prefix(OWN_TOOLS));
-        rests.into_iter().any(|rest| rest.is_empty() || rest == "__*" || rest.strip_prefix("__") == Some(tool))
+        let mut rests = self.rules.iter().filter_map(|rule| rule.strip_prefix(OWN_TOOLS));
+        rests.any(|rest| rest.is_empty() || rest == "__*" || rest.strip_prefix("__") == Some(tool))
     }
 }
 
