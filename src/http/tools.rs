@@ -60,6 +60,10 @@ impl Tools {
         let granted =
             granted.ok_or_else(|| Error::new(Code::Refused, "this token belongs to no run that is going on"))?;
         let tool = call["tool"].as_str().unwrap_or_default();
+        if !granted.allows(tool) {
+            let message = format!("this run may not use the tool `{}`", tool.escape_default());
+            return Ok(Answer::json(StatusCode::OK, &json!({ "refused": message })));
+        }
         let answer = match self.desk.call(&granted, tool, call["arguments"].clone()).await {
             Ok(value) => json!({ "ok": value }),
             Err(refused) => {

@@ -82,7 +82,7 @@ impl<'a> Attempt<'a> {
         let (conversation, session) = self.session().await?;
         // The token of the run is void when this ends.
         let grant = match tools.uses_server(OWN_SERVER) {
-            true => Some(self.worker.tools.grants.issue(spec.clone())?),
+            true => Some(self.worker.tools.grants.issue(spec.clone(), tools.allowed.clone())?),
             false => None,
         };
         let request = RunRequest {

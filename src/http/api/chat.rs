@@ -9,7 +9,8 @@ use warp::http::StatusCode;
 
 use super::request::Asked;
 use super::state::ApiState;
-use super::{not_found, shown};
+use super::table::Operation;
+use super::{not_found, ok, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 use crate::ledger::{NewTask, TaskFilter};
@@ -39,8 +40,18 @@ pub struct Say {
     confirm: bool,
 }
 
+/// One of the operations on conversations.
+pub async fn answer(state: &ApiState, operation: Operation, id: &str, asked: &Asked<'_>) -> Result<Answer> {
+    match operation {
+        Operation::Conversations => conversations(state).await.map(|value| ok(&value)),
+        Operation::Conversation => conversation(state, id).await.map(|value| ok(&value)),
+        Operation::Messages => messages(state, id).await.map(|value| ok(&value)),
+        _ => say(state, asked).await,
+    }
+}
+
 /// Begins the task that answers a message.
-pub async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
+async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
     let say: Say = asked.json()?;
     let text = say.message.trim();
     if text.is_empty() || text.len() > chat::MESSAGE_BYTES_MAX {
@@ -76,7 +87,7 @@ pub async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
 }
 
 /// The conversations, the one with the newest message first.
-pub async fn conversations(state: &ApiState) -> Result<Value> {
+async fn conversations(state: &ApiState) -> Result<Value> {
     let mut known: BTreeMap<String, (usize, Vec<Task>)> = BTreeMap::new();
     for (place, task) in newest(state, None).await?.into_iter().enumerate() {
         known.entry(task.spec.source.conversation_id.clone()).or_insert((place, Vec::new())).1.push(task);
@@ -87,13 +98,13 @@ pub async fn conversations(state: &ApiState) -> Result<Value> {
     Ok(json!({ "items": items, "next": null }))
 }
 
-pub async fn conversation(state: &ApiState, id: &str) -> Result<Value> {
+async fn conversation(state: &ApiState, id: &str) -> Result<Value> {
     let known = known(state, id).await?;
     Ok(summary(id, &known.tasks))
 }
 
 /// What was said, the oldest first: each message and, as far as there is one, its answer.
-pub async fn messages(state: &ApiState, id: &str) -> Result<Value> {
+async fn messages(state: &ApiState, id: &str) -> Result<Value> {
     let mut items = Vec::new();
     for task in known(state, id).await?.tasks.iter().rev() {
         let (spec, source) = (&task.spec, &task.spec.source);

@@ -192,6 +192,20 @@ impl Api {
             Operation::WebhookEvents => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::WebhookStats => deliveries::stats(state, query).await.map(|value| ok(&value)),
             Operation::TestWebhook => replay::test(state, id, asked).await.map(|value| ok(&value)),
+            Operation::Chat | Operation::Conversations | Operation::Conversation | Operation::Messages => {
+                chat::answer(state, operation, id, asked).await
+            }
+            Operation::Me => Ok(ok(&tokens::me(asked.caller))),
+            Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
+            Operation::CreateToken => tokens::create(state, asked).await,
+            Operation::RevokeToken => tokens::revoke(state, id, asked).await.map(|value| ok(&value)),
+            of_files => self.files(of_files, id, asked).await,
+        }
+    }
+
+    /// What is about the files of webhooks, skills and agents.
+    async fn files(&self, operation: Operation, id: &str, asked: &Asked<'_>) -> Result<Answer> {
+        match operation {
             Operation::CreateWebhook
             | Operation::BuiltinWebhook
             | Operation::EditBuiltinWebhook
@@ -214,14 +228,7 @@ impl Api {
             | Operation::AgentContent
             | Operation::PutAgentContent
             | Operation::DeleteAgent => self.registry(operation, id, asked).await,
-            Operation::Chat => chat::say(state, asked).await,
-            Operation::Conversations => chat::conversations(state).await.map(|value| ok(&value)),
-            Operation::Conversation => chat::conversation(state, id).await.map(|value| ok(&value)),
-            Operation::Messages => chat::messages(state, id).await.map(|value| ok(&value)),
-            Operation::Me => Ok(ok(&tokens::me(asked.caller))),
-            Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
-            Operation::CreateToken => tokens::create(state, asked).await,
-            Operation::RevokeToken => tokens::revoke(state, id, asked).await.map(|value| ok(&value)),
+            _ => Err(Error::new(Code::Bug, "this is about no file")),
         }
     }
 
