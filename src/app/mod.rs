@@ -1,10 +1,11 @@
 //! The composition root: opens, builds, wires, supervises, drains. It reads top to bottom and decides nothing else.
 
 mod background;
+pub mod copies;
 mod routes;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::copies::Copied;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
 use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
@@ -56,6 +58,7 @@ pub struct Service {
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
     pub progress: watch::Receiver<Progress>,
+    copies: watch::Receiver<BTreeMap<String, Copied>>,
     stop: CancellationToken,
     tasks: JoinSet<&'static str>,
     drain: Duration,
@@ -161,6 +164,7 @@ pub async fn start(config: Config) -> Result<Service> {
         started_at: clock.now(),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let copies = copies::copies(&config, &repository, &clock, &metrics)?;
 
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
@@ -184,8 +188,17 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(
         &mut tasks,
         "view",
-        view::keep(current, published.clone(), progress.clone(), secrets.clone(), clock.clone(), stop.clone()),
+        view::keep(
+            current,
+            view::News { published: published.clone(), progress: progress.clone(), copies: copies.progress.clone() },
+            secrets.clone(),
+            clock.clone(),
+            stop.clone(),
+        ),
     );
+    for copier in copies.copiers {
+        spawn(&mut tasks, "copier", copier.run(progress.clone(), stop.clone()));
+    }
     let recorder = Recorder {
         repository: repository.clone(),
         ledger: ledger.clone(),
@@ -222,6 +235,7 @@ pub async fn start(config: Config) -> Result<Service> {
         activator,
         published,
         progress,
+        copies: copies.progress,
         stop,
         tasks,
         drain,

@@ -67,6 +67,7 @@ impl From<Code> for Exit {
             | Code::BadPayload
             | Code::UnsupportedContent
             | Code::ReplyTarget
+            | Code::CopyKey
             | Code::Usage => Exit::Usage,
 
             Code::UnknownEndpoint | Code::NotFound => Exit::NotFound,
@@ -83,12 +84,13 @@ impl From<Code> for Exit {
             | Code::AgentRefused
             | Code::ReplyRefused
             | Code::PermissionDenied
+            | Code::CopyConflict
             | Code::Conflict
             | Code::Refused => Exit::Refused,
 
             Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,
 
-            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable => Exit::RemoteAway,
+            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable | Code::CopyUnavailable => Exit::RemoteAway,
 
             Code::TemplateRender
             | Code::ListenFailed
@@ -103,6 +105,9 @@ impl From<Code> for Exit {
             | Code::LedgerUnavailable
             | Code::LedgerDamaged
             | Code::LedgerNewer
+            | Code::CopyDamaged
+            | Code::RestoreDiffers
+            | Code::EngineNewer
             | Code::AgentMissing
             | Code::AgentFailed
             | Code::AgentLimit

@@ -19,6 +19,7 @@ mod live;
 mod output;
 mod plan;
 mod record;
+mod restore;
 mod serve;
 mod settings_file;
 mod sheet;
@@ -148,6 +149,8 @@ enum Command {
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Lay everything down again from a copy
+    Restore(restore::Restore),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -197,6 +200,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Logs(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
+        Command::Restore(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

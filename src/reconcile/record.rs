@@ -29,6 +29,8 @@ pub struct Progress {
     /// The newest revision whose tree runs can use.
     pub served: Option<Digest>,
     pub committed: Step,
+    /// The index that was in force when that commit was made or found to be right.
+    pub index: Option<Digest>,
     pub pushed: Step,
 }
 
@@ -186,6 +188,7 @@ impl Recorder {
         };
         let done = trouble.is_none();
         self.progress.send_modify(|progress| {
+            progress.index = Some(newest.state.digest).filter(|_| done);
             let commit = commit.or_else(|| progress.committed.commit.clone());
             progress.committed = Step { commit, at: Some(now), trouble };
         });

@@ -15,6 +15,7 @@ mod beneath;
 mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod history;
 mod incoming;
 mod locks;
 mod message;
@@ -43,6 +44,7 @@ use git2::Oid;
 
 pub(crate) use beneath::Directory;
 pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
+pub use history::{Committed, Relation};
 pub use message::{Change, Verb, message_for};
 pub use program::passes_to_git;
 pub use pull::{PullOutcome, Skipped};

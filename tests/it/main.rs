@@ -11,6 +11,7 @@
 mod admin;
 mod agent_run;
 mod cli;
+mod copies;
 mod corpus;
 mod crash;
 mod disk;
@@ -23,5 +24,7 @@ mod main_job;
 mod provider_corpus;
 mod real_agent;
 mod receiver;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod service;
 mod wire;

@@ -102,6 +102,8 @@ pub enum Standing {
     Stalled,
     Committed,
     Pushed,
+    /// Once for each cloud copy.
+    Copied,
 }
 
 impl IndexView {
