@@ -66,6 +66,11 @@ pub enum Command {
         message: String,
     },
     PinnedRevisions,
+    /// The task that waits for the next message of a conversation.
+    Asking {
+        webhook: WebhookId,
+        conversation: String,
+    },
     /// Tasks whose row is damaged are given up; calls get the row that they may have had.
     Mend {
         tasks: Vec<TaskId>,
@@ -120,6 +125,7 @@ pub enum Answer {
     Checks(Vec<(Task, ProviderName, PreparedLookup)>),
     Claimed(Vec<(OutboxItem, bool)>),
     Revisions(Vec<Digest>),
+    Asking(Option<Box<Task>>),
     /// Rows that were removed, and whether there are more of the same.
     Forgotten {
         rows: usize,

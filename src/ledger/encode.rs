@@ -41,6 +41,7 @@ pub struct EncodedTask {
     pub live_bytes: Vec<u8>,
     /// The row of its delivery does not name it.
     pub came_later: bool,
+    pub continues: Option<TaskId>,
 }
 
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl EncodedAccept {
 impl EncodedTask {
     fn new(task: NewTask, delivery: &Delivery) -> Result<Self> {
         let now = delivery.received_at;
-        let NewTask { spec, lookup, reply } = task;
+        let NewTask { spec, lookup, reply, continues } = task;
         let id = spec.id;
         let key = id.as_bytes();
         let row = TaskRow {
@@ -110,6 +111,7 @@ impl EncodedTask {
             name: spec.command.to_string(),
             live_bytes: codec::encode(key, &live)?,
             live,
+            continues,
             came_later: spec.delivery.is_some()
                 && !(spec.delivery == Some(delivery.id) && delivery.tasks.contains(&id)),
             spec: codec::encode(key, &SpecRow { spec, provider: delivery.provider.clone(), lookup, reply })?,

@@ -247,6 +247,18 @@ impl Ledger {
         Ok(self.owner.0.glance().depth.clone())
     }
 
+    /// The task whose question the next message of this conversation would answer. Asks nobody while nothing waits.
+    pub async fn asking(&self, webhook: &WebhookId, conversation: &str) -> Result<Option<Task>> {
+        if self.owner.0.glance().depth.waiting_input == 0 {
+            return Ok(None);
+        }
+        let command = Command::Asking { webhook: webhook.clone(), conversation: conversation.to_owned() };
+        match self.ask(Lane::Slow, 0, command).await? {
+            Answer::Asking(task) => Ok(task.map(|task| *task)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Revisions that tasks not yet finished are pinned to.
     pub async fn pinned_revisions(&self) -> Result<Vec<Digest>> {
         match self.ask(Lane::Slow, 0, Command::PinnedRevisions).await? {

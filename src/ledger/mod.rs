@@ -87,6 +87,8 @@ pub struct NewTask {
     pub lookup: Option<PreparedLookup>,
     /// How its answer reaches the source.
     pub reply: Option<PreparedCall>,
+    /// The task that waits for what this one was told: it is done as soon as this one is born.
+    pub continues: Option<TaskId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +105,11 @@ pub enum Accepted {
 pub enum Finish {
     Succeeded {
         result: RunResult,
+    },
+    /// The answer is a question: the task waits for the next message of its conversation, up to `wait`.
+    Asked {
+        result: RunResult,
+        wait: Duration,
     },
     /// Tried again after the delay while attempts remain, else a dead letter.
     Failed {
@@ -163,8 +170,10 @@ pub struct DeliveryFilter {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Depth {
     pub checking: usize,
+    pub awaiting_approval: usize,
     pub queued: usize,
     pub running: usize,
+    pub waiting_input: usize,
     pub dead: usize,
     pub outbox_waiting: usize,
     pub oldest_queued_at: Option<Timestamp>,

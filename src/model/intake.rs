@@ -161,6 +161,8 @@ pub struct PlannedTask {
     /// Asked before it may run.
     pub lookup: Option<PreparedLookup>,
     pub reply: Option<PreparedCall>,
+    /// The task that this one goes on with, which waits for what was said.
+    pub continues: Option<TaskId>,
 }
 
 #[derive(Debug)]
@@ -303,7 +305,7 @@ impl Planner<'_> {
             webhook_concurrency: spec.concurrency_max,
             created_at: self.grounds.now,
         };
-        Ok(PlannedTask { spec: task, lookup: lookup.cloned(), reply })
+        Ok(PlannedTask { spec: task, lookup: lookup.cloned(), reply, continues: None })
     }
 
     fn acks(&self, tasks: &[PlannedTask]) -> Option<PlannedAck> {

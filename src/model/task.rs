@@ -68,45 +68,63 @@ pub struct RunSettings {
 pub enum TaskState {
     /// The provider is asked whether the actor may do this.
     Checking,
+    /// A person has to agree before it may run.
+    AwaitingApproval,
     /// Waits for a worker, perhaps until a time.
     Queued,
     Running,
+    /// Its agent put a question to the source: the next message of the conversation continues it as a child.
+    WaitingInput,
     Succeeded,
     /// It ran out of attempts or failed for good: a dead letter, which can be redriven.
     Dead,
     Cancelled,
     /// It was not allowed to run.
     Refused,
+    /// What it waited for (an approval, an answer) did not come in time.
+    Expired,
 }
 
 impl TaskState {
-    pub const ALL: [TaskState; 7] = [
+    pub const ALL: [TaskState; 10] = [
         TaskState::Checking,
+        TaskState::AwaitingApproval,
         TaskState::Queued,
         TaskState::Running,
+        TaskState::WaitingInput,
         TaskState::Succeeded,
         TaskState::Dead,
         TaskState::Cancelled,
         TaskState::Refused,
+        TaskState::Expired,
     ];
 
     /// Nothing more will happen by itself.
     pub fn is_terminal(self) -> bool {
         match self {
-            TaskState::Checking | TaskState::Queued | TaskState::Running => false,
-            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => true,
+            TaskState::Checking
+            | TaskState::AwaitingApproval
+            | TaskState::Queued
+            | TaskState::Running
+            | TaskState::WaitingInput => false,
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
+                true
+            }
         }
     }
 
     pub fn as_str(self) -> &'static str {
         match self {
             TaskState::Checking => "checking",
+            TaskState::AwaitingApproval => "awaiting_approval",
             TaskState::Queued => "queued",
             TaskState::Running => "running",
+            TaskState::WaitingInput => "waiting_input",
             TaskState::Succeeded => "succeeded",
             TaskState::Dead => "dead",
             TaskState::Cancelled => "cancelled",
             TaskState::Refused => "refused",
+            TaskState::Expired => "expired",
         }
     }
 }

@@ -127,8 +127,10 @@ pub(in crate::telemetry) struct Series {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Queue {
     pub checking: usize,
+    pub awaiting_approval: usize,
     pub queued: usize,
     pub running: usize,
+    pub waiting_input: usize,
     pub dead: usize,
     pub outbox_waiting: usize,
     pub oldest_queued: Option<Duration>,
@@ -169,9 +171,14 @@ impl Metrics {
 
     pub fn observe_queue(&self, queue: Queue) {
         let series = self.series();
-        for (state, count) in
-            [("checking", queue.checking), ("queued", queue.queued), ("running", queue.running), ("dead", queue.dead)]
-        {
+        for (state, count) in [
+            ("checking", queue.checking),
+            ("awaiting_approval", queue.awaiting_approval),
+            ("queued", queue.queued),
+            ("running", queue.running),
+            ("waiting_input", queue.waiting_input),
+            ("dead", queue.dead),
+        ] {
             series.tasks.get_or_create(&StateLabel { state }).set(gauge_value(count));
         }
         series.outbox_waiting.set(gauge_value(queue.outbox_waiting));

@@ -29,7 +29,7 @@ fn safe(task: &Task, text: &str) -> String {
 fn text(task: &Task, finish: &Finish) -> Option<String> {
     let command = &task.spec.command;
     match finish {
-        Finish::Succeeded { result } => Some(if result.text.trim().is_empty() {
+        Finish::Succeeded { result } | Finish::Asked { result, .. } => Some(if result.text.trim().is_empty() {
             format!("`{command}` is done; the agent had nothing to say about it.")
         } else {
             result.text.clone()

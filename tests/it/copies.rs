@@ -25,7 +25,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 }
 
 async fn copied(service: &Service) -> Vec<Value> {
-    let webhook = service.api("/api/v1/webhooks/github").await;
+    let webhook = service.api("/api/webhooks/github").await;
     let conditions = webhook["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().filter(|condition| condition["type"] == "Copied").collect()
 }
@@ -51,8 +51,9 @@ async fn wait_committed(service: &Service, path: &str) -> String {
     git(&root, &["rev-parse", "HEAD"]).trim().to_owned()
 }
 
-const SKILL: &str = "---\nname: copied\ndescription: Says what it is told.\nwebhook_config:\n  extends: github\n  \
-                     commands:\n    - name: copied\n      prompt: Say it.\n---\n\nSay it.\n";
+const SKILL: &str = "---\nname: copied\ndescription: Says what it is told.\nwebhook_config:\n  provider: github\n  \
+                     commands:\n    - name: copied\n      description: Says it.\n      target_agent: planning\n      \
+                     prompt_template: Say it.\n---\n\nSay it.\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_copy_gives_back_the_tree_the_history_and_the_same_index() {
@@ -78,7 +79,7 @@ async fn every_copy_gives_back_the_tree_the_history_and_the_same_index() {
     service.write_skill("copied", SKILL);
     let commit = wait_committed(&service, ".claude/skills/copied").await;
     wait_copied(&service, copies.len(), &commit).await;
-    let index = service.api("/api/v1/status").await["index"]["digest"].as_str().unwrap().to_owned();
+    let index = service.api("/api/status").await["index"]["digest"].as_str().unwrap().to_owned();
     let metrics = service.client.get(service.admin_url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("skillhook_copy_lag_seconds{copy=\"dir\"} 0"), "{metrics}");
     service.terminate();

@@ -50,7 +50,8 @@ fn spec(delivery: DeliveryId) -> TaskSpec {
 
 fn accept(tasks: usize, key: &str) -> Accept {
     let id = DeliveryId(fresh_id());
-    let tasks: Vec<_> = (0..tasks).map(|_| NewTask { spec: spec(id), lookup: None, reply: None }).collect();
+    let tasks: Vec<_> =
+        (0..tasks).map(|_| NewTask { spec: spec(id), lookup: None, reply: None, continues: None }).collect();
     let now = Timestamp::now();
     Accept {
         delivery: Delivery {

@@ -66,8 +66,10 @@ fn queue(depth: &Depth, now: jiff::Timestamp) -> Queue {
     let age = |at: jiff::Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
     Queue {
         checking: depth.checking,
+        awaiting_approval: depth.awaiting_approval,
         queued: depth.queued,
         running: depth.running,
+        waiting_input: depth.waiting_input,
         dead: depth.dead,
         outbox_waiting: depth.outbox_waiting,
         oldest_queued: depth.oldest_queued_at.map(age),

@@ -59,7 +59,7 @@ pub(super) fn accept(arrived: &Arrived, plan: Plan, body: Bytes, peer: &str, sch
             body,
         },
         tasks: (plan.tasks.into_iter())
-            .map(|task| NewTask { spec: task.spec, lookup: task.lookup, reply: task.reply })
+            .map(|task| NewTask { spec: task.spec, lookup: task.lookup, reply: task.reply, continues: task.continues })
             .collect(),
     }
 }

@@ -39,6 +39,9 @@ pub struct Queue {
     /// Queued tasks by birth.
     ages: BTreeSet<(Timestamp, TaskId)>,
     running: BTreeMap<TaskId, u32>,
+    awaiting_approval: BTreeSet<TaskId>,
+    /// Tasks that wait for the next message of their conversation, by webhook and conversation.
+    asking: BTreeMap<(Arc<str>, Conversation), BTreeSet<TaskId>>,
     revisions: BTreeMap<Digest, usize>,
     last_now: Option<Timestamp>,
 }
@@ -82,6 +85,12 @@ struct Talk {
     lanes: BTreeSet<(Arc<str>, Limit)>,
 }
 
+impl Entry {
+    fn place(&self) -> (Arc<str>, Conversation) {
+        (Arc::clone(&self.webhook), self.conversation.clone())
+    }
+}
+
 impl Queue {
     /// Puts a task where its state says, wherever it was before; a task that has ended is forgotten.
     pub fn put(&mut self, id: TaskId, row: &LiveRow) {
@@ -117,7 +126,10 @@ impl Queue {
                 self.running.insert(id, row.task.attempt);
                 self.count_running(&entry, 1);
             }
-            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => {}
+            TaskState::AwaitingApproval => drop(self.awaiting_approval.insert(id)),
+            TaskState::WaitingInput => drop(self.asking.entry(entry.place()).or_default().insert(id)),
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
+            }
         }
         self.entries.insert(id, entry);
     }
@@ -143,7 +155,18 @@ impl Queue {
                 self.running.remove(&id);
                 self.count_running(&entry, -1);
             }
-            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => {}
+            TaskState::AwaitingApproval => drop(self.awaiting_approval.remove(&id)),
+            TaskState::WaitingInput => {
+                let place = entry.place();
+                if let Some(tasks) = self.asking.get_mut(&place) {
+                    tasks.remove(&id);
+                    if tasks.is_empty() {
+                        self.asking.remove(&place);
+                    }
+                }
+            }
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
+            }
         }
     }
 
@@ -168,6 +191,12 @@ impl Queue {
         self.delayed.first_due().into_iter().chain(self.checking.first_due()).min()
     }
 
+    /// The task whose question the next message of this conversation answers: the one that asked last.
+    pub fn asking(&self, webhook: &str, conversation: &str) -> Option<TaskId> {
+        let tasks = self.asking.get(&(Arc::from(webhook), Some(Arc::from(conversation))))?;
+        tasks.last().copied()
+    }
+
     pub fn contains(&self, id: TaskId) -> bool {
         self.entries.contains_key(&id)
     }
@@ -182,10 +211,15 @@ impl Queue {
 
     /// Without what this does not know: dead letters and the outbox.
     pub fn depth(&self) -> Depth {
+        let (queued, running) = (self.ages.len(), self.running.len());
+        let awaiting_approval = self.awaiting_approval.len();
+        let waiting_input = self.asking.values().map(BTreeSet::len).sum();
         Depth {
-            checking: self.entries.len() - self.ages.len() - self.running.len(),
-            queued: self.ages.len(),
-            running: self.running.len(),
+            checking: self.entries.len() - queued - running - awaiting_approval - waiting_input,
+            awaiting_approval,
+            queued,
+            running,
+            waiting_input,
             oldest_queued_at: self.ages.first().map(|(at, _)| *at),
             ..Depth::default()
         }

@@ -30,6 +30,8 @@ fn state() -> impl Strategy<Value = TaskState> {
         TaskState::Queued,
         TaskState::Queued,
         TaskState::Checking,
+        TaskState::AwaitingApproval,
+        TaskState::WaitingInput,
         TaskState::Running,
         TaskState::Dead,
     ])

@@ -89,8 +89,10 @@ pub struct LiveRow {
     pub revision: Digest,
 }
 
+/// Version 2 knows two states more; rows of version 1 read the same.
 impl Row for LiveRow {
     const TABLE: &'static str = "live";
+    const VERSION: u8 = 2;
 
     fn to_content(&self) -> Result<Vec<u8>> {
         let mut fields = Fields::default();
@@ -154,6 +156,9 @@ fn state_byte(state: TaskState) -> u8 {
         TaskState::Dead => 4,
         TaskState::Cancelled => 5,
         TaskState::Refused => 6,
+        TaskState::AwaitingApproval => 7,
+        TaskState::WaitingInput => 8,
+        TaskState::Expired => 9,
     }
 }
 

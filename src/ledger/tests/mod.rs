@@ -70,7 +70,7 @@ pub fn task_spec() -> TaskSpec {
 }
 
 pub fn new_task(spec: TaskSpec) -> NewTask {
-    NewTask { spec, lookup: None, reply: Some(call()) }
+    NewTask { spec, lookup: None, reply: Some(call()), continues: None }
 }
 
 /// A delivery of these tasks at second 0.

@@ -337,9 +337,15 @@ impl World {
         let cancelled = self.ledger.cancel(id, self.now()).await;
         if let Some(task) = self.tasks.get_mut(&id) {
             match task.state {
-                TaskState::Checking | TaskState::Queued => task.state = TaskState::Cancelled,
+                TaskState::Checking | TaskState::AwaitingApproval | TaskState::Queued | TaskState::WaitingInput => {
+                    task.state = TaskState::Cancelled
+                }
                 TaskState::Running => task.cancelling = true,
-                TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => {
+                TaskState::Succeeded
+                | TaskState::Dead
+                | TaskState::Cancelled
+                | TaskState::Refused
+                | TaskState::Expired => {
                     prop_assert_eq!(cancelled.unwrap_err().code(), Code::WrongState);
                     return Ok(());
                 }

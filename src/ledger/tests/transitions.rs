@@ -200,7 +200,7 @@ async fn unchecked_task_never_runs_and_redriving_is_no_way_around() {
     let ledger = open(directory.path());
     let spec = task_spec();
     let id = spec.id;
-    let task = NewTask { spec, lookup: Some(lookup()), reply: Some(call()) };
+    let task = NewTask { lookup: Some(lookup()), ..new_task(spec) };
     ledger.accept(accept(vec![task])).await.unwrap();
     assert!(leased(&ledger, 0).await.is_none());
     assert_eq!(ledger.due_checks(at(0), 9).await.unwrap()[0].0.spec.id, id);
@@ -425,4 +425,82 @@ async fn clock_set_back_by_ten_years_delays_by_no_more_than_the_backoff() {
     let ledger = reopened(ledger, directory.path()).await;
     assert!(leased(&ledger, 0).await.is_none());
     assert_eq!(leased(&ledger, 5).await.unwrap().spec.id, id, "the first backoff is 5 seconds at most");
+}
+
+fn asked() -> Finish {
+    let result = RunResult { text: "which one?".to_owned(), ..RunResult::default() };
+    Finish::Asked { result, wait: MINUTE }
+}
+
+fn in_conversation(name: &str) -> TaskSpec {
+    let source = Source { conversation_id: name.to_owned(), ..Source::default() };
+    TaskSpec { source, webhook_concurrency: Some(1), ..task_spec() }
+}
+
+#[tokio::test]
+async fn question_is_posted_waits_and_is_answered_once_by_a_child() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let parent = accept_one(&ledger, in_conversation("talk")).await;
+    assert_eq!(ledger.asking(&webhook("w"), "talk").await.unwrap(), None);
+    leased(&ledger, 0).await.unwrap();
+    let task = ledger.finish(parent, 1, asked(), vec!["which one?".to_owned()], at(1)).await.unwrap();
+    assert_eq!((task.state, task.not_before), (TaskState::WaitingInput, after(1, MINUTE)));
+    assert_eq!(ledger.outbox_of(Some(parent), None).await.unwrap()[0].text, "which one?");
+    let ledger = reopened(ledger, directory.path()).await;
+    assert_eq!(ledger.depth().await.unwrap().waiting_input, 1);
+    assert_eq!(ledger.pinned_revisions().await.unwrap().len(), 1, "its child runs on the same revision");
+    assert_eq!(ledger.asking(&webhook("v"), "talk").await.unwrap(), None, "another webhook has other rules");
+    assert_eq!(ledger.asking(&webhook("w"), "other").await.unwrap(), None);
+    assert_eq!(ledger.asking(&webhook("w"), "talk").await.unwrap().unwrap().spec.id, parent);
+    accept_one(&ledger, in_conversation("talk")).await;
+    let besides = leased(&ledger, 2).await.expect("who waits for words holds nobody up");
+    ledger.finish(besides.spec.id, 1, succeeded(), vec![], at(2)).await.unwrap();
+
+    let answer = |spec| accept(vec![NewTask { continues: Some(parent), ..new_task(spec) }]);
+    let child = TaskSpec { parent: Some(parent), ..in_conversation("talk") };
+    let id = child.id;
+    assert_eq!(ledger.accept(answer(child)).await.unwrap(), Accepted::Fresh);
+    assert_eq!(state(&ledger, parent).await, TaskState::Succeeded);
+    assert_eq!(ledger.depth().await.unwrap().waiting_input, 0);
+    let second = answer(in_conversation("talk"));
+    let (delivery, task) = (second.delivery.id, second.tasks[0].spec.id);
+    assert_eq!(ledger.accept(second).await.unwrap_err().code(), Code::WrongState);
+    assert_eq!((ledger.delivery(delivery).await.unwrap(), ledger.task(task).await.unwrap()), (None, None));
+    assert_eq!(leased_ids(&ledger, 3).await, [id]);
+}
+
+#[tokio::test]
+async fn who_was_asked_to_stop_asks_nothing_and_who_asks_can_be_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let id = accept_one(&ledger, in_conversation("talk")).await;
+    leased(&ledger, 0).await.unwrap();
+    ledger.cancel(id, at(0)).await.unwrap();
+    assert_eq!(ledger.finish(id, 1, asked(), vec![], at(0)).await.unwrap().state, TaskState::Cancelled);
+    assert_eq!(ledger.redrive(id, at(0)).await.unwrap().state, TaskState::Queued);
+    leased(&ledger, 0).await.unwrap();
+    ledger.finish(id, 2, asked(), vec![], at(0)).await.unwrap();
+    assert_eq!(ledger.redrive(id, at(0)).await.unwrap_err().code(), Code::WrongState);
+    assert_eq!(ledger.cancel(id, at(0)).await.unwrap().state, TaskState::Cancelled);
+    assert_eq!(ledger.asking(&webhook("w"), "talk").await.unwrap(), None);
+}
+
+#[test]
+fn states_are_told_apart_in_every_form_that_is_kept() {
+    use crate::ledger::store::codec::Row as _;
+    use crate::ledger::store::kept::{LiveRow, TaskRow};
+    for state in TaskState::ALL {
+        let lost = TaskRow::lost(&task_spec(), reason(Code::AgentFailed), at(0));
+        let row = crate::ledger::encode::live_row(
+            &task_spec(),
+            TaskRow { state, ..lost },
+            crate::ledger::memory::Due::at_once(at(0)),
+        );
+        let content = row.to_content().unwrap();
+        assert_eq!(LiveRow::from_content(1, &content).unwrap(), row, "version 1 has the same form");
+        let json = row.task.to_content().unwrap();
+        assert_eq!(TaskRow::from_content(1, &json).unwrap().state, state);
+        assert!(String::from_utf8(json).unwrap().contains(&format!("\"state\":\"{}\"", state.as_str())));
+    }
 }

@@ -1,12 +1,14 @@
 //! A delivery comes in, with everything that follows from it.
 
-use super::{Ledgers, Step};
+use super::{Ledgers, Step, wrong_state};
 use crate::error::{Code, Error};
 use crate::ledger::Accepted;
 use crate::ledger::encode::{EncodedAccept, EncodedTask};
+use crate::ledger::memory::Due;
 use crate::ledger::store::Failure;
 use crate::ledger::store::tables::{TaskOf, join};
-use crate::model::ids::DeliveryId;
+use crate::model::ids::{DeliveryId, TaskId};
+use crate::model::task::TaskState;
 
 impl Ledgers<'_, '_> {
     pub(super) fn accept(&mut self, accept: &EncodedAccept) -> Step<Accepted> {
@@ -14,6 +16,7 @@ impl Ledgers<'_, '_> {
             return Ok(Accepted::Duplicate { of });
         }
         self.refuse_known_ids(accept)?;
+        self.refuse_what_waits_no_more(accept)?;
         let key = accept.id.as_bytes();
         self.tables.deliveries.put_encoded(key, &accept.delivery)?;
         self.tables.bodies.put_encoded(key, &accept.body)?;
@@ -67,7 +70,34 @@ impl Ledgers<'_, '_> {
         }
     }
 
+    /// What a task waits for can be said once.
+    fn refuse_what_waits_no_more(&self, accept: &EncodedAccept) -> Step<()> {
+        for id in accept.tasks.iter().filter_map(|task| task.continues) {
+            let (_, row) = self.load(id)?;
+            if row.state != TaskState::WaitingInput {
+                return Err(wrong_state(id, row.state, "continued").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The child goes on with it; its own part is done.
+    fn hand_over(&mut self, parent: TaskId, child: TaskId) -> Step<()> {
+        let (spec, mut row) = self.load(parent)?;
+        let was = row.state;
+        row.state = TaskState::Succeeded;
+        row.reason = None;
+        row.updated_at = self.now;
+        self.save(&spec, &mut row, was, Due::at_once(self.now))?;
+        let message = format!("`{}` was answered and goes on as `{child}`", spec.spec.command);
+        self.happen("task.continued", Some(&spec.spec.webhook), (spec.spec.delivery, Some(parent)), message);
+        Ok(())
+    }
+
     fn insert_task(&mut self, accept: &EncodedAccept, task: &EncodedTask) -> Step<()> {
+        if let Some(parent) = task.continues {
+            self.hand_over(parent, task.id)?;
+        }
         let key = task.id.as_bytes();
         self.tables.specs.put_encoded(key, &task.spec)?;
         self.tables.live.put_encoded(key, &task.live_bytes)?;

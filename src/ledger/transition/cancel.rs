@@ -12,7 +12,7 @@ impl Ledgers<'_, '_> {
         let (spec, mut row) = self.load(id)?;
         let was = row.state;
         let kind = match was {
-            TaskState::Checking | TaskState::Queued => {
+            TaskState::Checking | TaskState::AwaitingApproval | TaskState::Queued | TaskState::WaitingInput => {
                 row.state = TaskState::Cancelled;
                 "task.cancelled"
             }
@@ -20,7 +20,7 @@ impl Ledgers<'_, '_> {
                 row.cancel_requested = true;
                 "task.cancelling"
             }
-            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused => {
+            TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
                 return Err(wrong_state(id, was, "cancelled").into());
             }
         };

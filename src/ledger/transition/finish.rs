@@ -18,6 +18,8 @@ use crate::seam::fresh_id;
 
 /// Most parts of one answer.
 pub const PARTS_MAX: usize = 100;
+/// Longest wait for the answer to a question.
+const INPUT_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Ledgers<'_, '_> {
     pub(super) fn finish(
@@ -67,6 +69,14 @@ fn next_state(spec: &SpecRow, row: &TaskRow, finish: &Finish) -> Next {
     let ends = |state, reason, spent, kind| Next { state, reason, delay: Duration::ZERO, spent, kind };
     match finish {
         Finish::Succeeded { .. } => ends(TaskState::Succeeded, None, true, "task.completed"),
+        Finish::Asked { .. } if row.cancel_requested => ends(TaskState::Cancelled, None, true, "task.cancelled"),
+        Finish::Asked { wait, .. } => Next {
+            state: TaskState::WaitingInput,
+            reason: None,
+            delay: (*wait).min(INPUT_WAIT_MAX),
+            spent: true,
+            kind: "task.asked",
+        },
         Finish::Cancelled { .. } => ends(TaskState::Cancelled, None, true, "task.cancelled"),
         // Whoever asked for the end does not want another try.
         Finish::Failed { reason, .. } | Finish::Dead { reason, .. } if row.cancel_requested => {
@@ -109,20 +119,21 @@ fn is_final(code: Code) -> bool {
 
 fn result_of(finish: &Finish) -> Option<&crate::model::task::RunResult> {
     match finish {
-        Finish::Succeeded { result } => Some(result),
+        Finish::Succeeded { result } | Finish::Asked { result, .. } => Some(result),
         Finish::Failed { result, .. } | Finish::Dead { result, .. } | Finish::Cancelled { result } => result.as_ref(),
         Finish::Released { .. } => None,
     }
 }
 
-/// One call for each part of the answer, where the task has ended and the source wants to hear of it.
+/// One call for each part of the answer, where the task has ended or asks and the source wants to hear of it.
 pub(super) fn answer_calls(
     spec: &SpecRow,
     row: &TaskRow,
     answers: &[String],
     now: Timestamp,
 ) -> Result<Vec<EncodedCall>, Error> {
-    let Some(call) = spec.reply.as_ref().filter(|_| row.state.is_terminal()) else { return Ok(Vec::new()) };
+    let speaks = row.state.is_terminal() || row.state == TaskState::WaitingInput;
+    let Some(call) = spec.reply.as_ref().filter(|_| speaks) else { return Ok(Vec::new()) };
     let answers = &answers[..answers.len().min(PARTS_MAX)];
     let parts = u32::try_from(answers.len()).unwrap_or(u32::MAX);
     let items = answers.iter().zip(0..).map(|(text, part)| OutboxItem {

@@ -35,7 +35,7 @@ use super::store::Failure;
 use super::store::kept::{SpecRow, TaskRow};
 use super::store::tables::{DeadMark, Tables};
 use crate::error::{Code, Error};
-use crate::model::ids::TaskId;
+use crate::model::ids::{TaskId, WebhookId};
 use crate::model::task::{Task, TaskState};
 
 pub type Step<T> = Result<T, Failure>;
@@ -92,6 +92,7 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             Ok(Answer::Done)
         }
         Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
+        Command::Asking { webhook, conversation } => ledgers.asking(webhook, conversation).map(Answer::Asking),
         Command::Mend { tasks, calls } => ledgers.mend(tasks, calls).map(|()| Answer::Done),
         Command::Forget(forget) => ledgers.forget(forget),
     }
@@ -110,6 +111,12 @@ impl Ledgers<'_, '_> {
         };
         let spec = self.tables.specs.get(key)?.ok_or_else(|| spec_missing(id))?;
         Ok((spec, row))
+    }
+
+    fn asking(&self, webhook: &WebhookId, conversation: &str) -> Step<Option<Box<Task>>> {
+        let Some(id) = self.memory.queue.asking(webhook.as_str(), conversation) else { return Ok(None) };
+        let (spec, row) = self.load(id)?;
+        Ok(Some(Box::new(row.with(spec.spec))))
     }
 
     /// Writes a task and puts it where its state says, in the file and in memory.
