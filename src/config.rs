@@ -380,7 +380,8 @@ fn read(file: &Path, environment: &BTreeMap<String, String>) -> Result<Settings>
 }
 
 fn tells_a_password(line: &str) -> bool {
-    url::Url::parse(line).is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password"))
+    url::Url::parse(line)
+        .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password"))
 }
 
 /// Names are parts of git refs and labels of metrics.

@@ -15,8 +15,8 @@ pub mod repo;
 pub mod secrets;
 pub mod telemetry;
 
-pub mod reconcile;
 pub mod copies;
+pub mod reconcile;
 pub mod respond;
 pub mod workspace;
 

@@ -90,7 +90,9 @@ impl From<Code> for Exit {
 
             Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,
 
-            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable | Code::CopyUnavailable => Exit::RemoteAway,
+            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable | Code::CopyUnavailable => {
+                Exit::RemoteAway
+            }
 
             Code::TemplateRender
             | Code::ListenFailed

@@ -63,8 +63,8 @@ impl Restore {
         let target = std::path::absolute(named.unwrap_or_else(|| PathBuf::from(".")))
             .map_err(|error| Error::new(Code::Usage, "the directory is not a path").detail(error))?;
         let laid = match self.from.strip_prefix("git:") {
-            Some(url) => self.from_git(url, &target)?,
-            None => self.from_copy(&target).await?,
+            Some(url) => self.lay_remote(url, &target)?,
+            None => self.lay_copy(&target).await?,
         };
         let overrides = Overrides { root: Some(laid.restored.root.clone()), ..context.overrides.clone() };
         let config = Config::load(&overrides)?;
@@ -87,7 +87,7 @@ impl Restore {
         Ok(Exit::Done)
     }
 
-    async fn from_copy(&self, target: &Path) -> Result<Laid> {
+    async fn lay_copy(&self, target: &Path) -> Result<Laid> {
         if Place::tells_a_password(&self.from) {
             return Err(Error::new(Code::Usage, "a password on the command line is seen by everyone on this machine")
                 .hint("put the line into a variable of the environment: `--from env:NAME`"));
@@ -109,7 +109,7 @@ impl Restore {
         })
     }
 
-    fn from_git(&self, url: &str, target: &Path) -> Result<Laid> {
+    fn lay_remote(&self, url: &str, target: &Path) -> Result<Laid> {
         if self.revision.is_some() || self.age_key_file.is_some() || self.age_key_env.is_some() {
             return Err(Error::new(Code::Usage, "a remote is restored at its newest commit, and git knows no age key"));
         }

@@ -138,12 +138,7 @@ impl Copier {
     }
 
     /// Until there is news or the time has come; false: it is over.
-    async fn wait(
-        &self,
-        wait: Duration,
-        recorded: &mut watch::Receiver<Progress>,
-        stop: &CancellationToken,
-    ) -> bool {
+    async fn wait(&self, wait: Duration, recorded: &mut watch::Receiver<Progress>, stop: &CancellationToken) -> bool {
         let until = tokio::time::Instant::now() + wait;
         loop {
             tokio::select! {

@@ -60,7 +60,8 @@ impl Place {
 
     /// Whether the line itself says a password: such a line does not belong into a file or an argument.
     pub fn tells_a_password(text: &str) -> bool {
-        url::Url::parse(text).is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(k, _)| k == "password"))
+        url::Url::parse(text)
+            .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(k, _)| k == "password"))
     }
 }
 

@@ -94,7 +94,8 @@ impl CloudCopy for Postgres {
             let head = head.as_ref();
             let moved = match expected {
                 None => {
-                    let insert = "INSERT INTO skillhook_copies.head (copy, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                    let insert =
+                        "INSERT INTO skillhook_copies.head (copy, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING";
                     client.execute(insert, &[&self.copy, &head]).await
                 }
                 Some(Version(expected)) => {

@@ -90,7 +90,8 @@ pub async fn lay_down(
         write(&top, path, &content, file).context(Code::TreeUnreadable, format!("`{path}` cannot be written"))?;
     }
     for (path, file) in &manifest.files {
-        let there = top.read(path, file.bytes).context(Code::TreeUnreadable, format!("`{path}` cannot be read back"))?;
+        let there =
+            top.read(path, file.bytes).context(Code::TreeUnreadable, format!("`{path}` cannot be read back"))?;
         if Digest::of(&there) != file.digest {
             return Err(damaged(format!("`{path}` was not written as it should be")));
         }
@@ -177,7 +178,8 @@ impl Aside {
             // It may be where somebody stands, or a mount: it stays, and takes the entries.
             for entry in std::fs::read_dir(self.path()).context(Code::TreeUnreadable, failed())? {
                 let entry = entry.context(Code::TreeUnreadable, failed())?;
-                std::fs::rename(entry.path(), target.join(entry.file_name())).context(Code::TreeUnreadable, failed())?;
+                std::fs::rename(entry.path(), target.join(entry.file_name()))
+                    .context(Code::TreeUnreadable, failed())?;
             }
             return Ok(());
         }

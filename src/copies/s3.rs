@@ -93,9 +93,9 @@ impl S3 {
 
 impl CloudCopy for S3 {
     fn put(&self, id: ObjectId, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            self.store.put(&self.object(id), PutPayload::from(bytes)).await.map(|_| ()).map_err(trouble)
-        })
+        Box::pin(
+            async move { self.store.put(&self.object(id), PutPayload::from(bytes)).await.map(|_| ()).map_err(trouble) },
+        )
     }
 
     fn get(&self, id: ObjectId) -> BoxFuture<'_, Result<Option<Bytes>>> {

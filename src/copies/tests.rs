@@ -175,8 +175,9 @@ async fn a_history_goes_into_every_kind_of_copy_and_comes_back() {
             assert_eq!(push_head(&this).await.manifests, 1);
             assert_eq!(push_head(&this).await.manifests, 0);
             commit(&fixture, ".claude/skills/a/run.sh", "echo secret-content");
-            fixture.git(&["update-index", "--chmod=+x", ".claude/skills/a/run.sh"]);
-            fixture.git(&["commit", "-qm", "executable"]);
+            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(fixture.root.join(".claude/skills/a/run.sh"), executable).unwrap();
+            fixture.git(&["commit", "-qam", "executable"]);
             commit(&fixture, "src/x", "not ours");
             std::fs::remove_file(fixture.root.join(".claude/agents/brain.md")).unwrap();
             commit(&fixture, ".claude/agents/new.md", "new");
@@ -200,7 +201,6 @@ async fn a_history_goes_into_every_kind_of_copy_and_comes_back() {
             assert_eq!(read(".claude/skills/a/run.sh").unwrap(), "echo secret-content");
             assert_eq!(read("src/x").unwrap(), "not ours");
             read(".claude/agents/brain.md").unwrap_err();
-            fixture.git(&["status"]);
             let same = again.committed_files(&head(&again)).unwrap();
             assert_eq!(same, repository.committed_files(&head(&repository)).unwrap());
             assert!(same[".claude/skills/a/run.sh"].executable);
@@ -220,20 +220,24 @@ async fn a_history_goes_into_every_kind_of_copy_and_comes_back() {
             let none = find(&*copy, Some(&key), &Wanted::Named("nothing".to_owned())).await.unwrap_err();
             assert_eq!(none.code(), Code::NotFound);
 
-            // Retention: a push that ended halfway is forgotten after a day, and nothing else is.
-            let before = copy.list().await.unwrap().len();
-            let (id, orphan) = seal::seal(b"left behind", None).unwrap();
-            copy.put(id, orphan).await.unwrap();
-            let now = Clock::System.now();
-            assert_eq!(sweep::sweep(&*copy, Some(&key), now).await.unwrap(), 0);
-            let later = now.checked_add(SignedDuration::from_hours(25)).unwrap();
-            assert_eq!(sweep::sweep(&*copy, Some(&key), later).await.unwrap(), 1);
-            assert_eq!(copy.list().await.unwrap().len(), before);
+            only_what_nothing_reaches_is_swept(&*copy, &key).await;
             lay_down(&*copy, Some(&key), &earlier, &temp.path().join("kept"), options()).await.unwrap();
         },
         "history",
     )
     .await;
+}
+
+/// A push that ended halfway is forgotten after a day, and nothing else is.
+async fn only_what_nothing_reaches_is_swept(copy: &dyn CloudCopy, key: &Key) {
+    let before = copy.list().await.unwrap().len();
+    let (id, orphan) = seal::seal(b"left behind", None).unwrap();
+    copy.put(id, orphan).await.unwrap();
+    let now = Clock::System.now();
+    assert_eq!(sweep::sweep(copy, Some(key), now).await.unwrap(), 0);
+    let later = now.checked_add(SignedDuration::from_hours(25)).unwrap();
+    assert_eq!(sweep::sweep(copy, Some(key), later).await.unwrap(), 1);
+    assert_eq!(copy.list().await.unwrap().len(), before);
 }
 
 fn in_directory(directory: &TempDir) -> Arc<dyn CloudCopy> {

@@ -190,7 +190,11 @@ impl Repository {
     /// # Errors
     /// SH0505 when the remote does not answer, SH0901 when it has no commit.
     pub fn begin_from_remote(&self, url: &str, deadline: Duration) -> Result<CommitId> {
-        self.handle()?.remote("origin", url).context(Code::GitFailed, "the remote cannot be set up")?;
+        // Not through our own handle, whose settings are kept apart from the clone's.
+        let plain = git2::Repository::open(self.root());
+        plain
+            .and_then(|repo| repo.remote("origin", url).map(drop))
+            .context(Code::GitFailed, "the remote cannot be set up")?;
         let away = |error: Error| Error::new(Code::RemoteUnavailable, error.message().to_owned());
         self.expect_git(&["fetch", "--quiet", "origin"], deadline).map_err(away)?;
         self.expect_git(&["remote", "set-head", "origin", "--auto"], deadline).map_err(|error| {
@@ -262,7 +266,7 @@ mod tests {
         restored.begin_branch("main", &second, SOON).unwrap();
         assert_eq!(head(&restored), second);
         assert_eq!(restored.commits_since(&second, None, 9).unwrap(), [first.clone(), second.clone()]);
-        assert_eq!(restored.commits_since(&second, Some(&first), 9).unwrap(), [second.clone()]);
+        assert_eq!(restored.commits_since(&second, Some(&first), 9).unwrap(), std::slice::from_ref(&second));
         assert_eq!(std::fs::read_to_string(target.join("src/x")).unwrap(), "x");
         assert_eq!(restored.relation(&second, &first).unwrap(), Relation::Ahead);
         assert_eq!(restored.relation(&first, &second).unwrap(), Relation::Behind);

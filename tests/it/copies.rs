@@ -45,7 +45,8 @@ async fn wait_committed(service: &Service, path: &str) -> String {
     let root = service.root();
     wait_for("the commit", || async {
         let log = Command::new("git").arg("-C").arg(&root).args(["log", "--format=%H", "--", path]).output().unwrap();
-        !log.stdout.is_empty() && String::from_utf8_lossy(&log.stdout).trim() == git(&root, &["rev-parse", "HEAD"]).trim()
+        !log.stdout.is_empty()
+            && String::from_utf8_lossy(&log.stdout).trim() == git(&root, &["rev-parse", "HEAD"]).trim()
     })
     .await;
     git(&root, &["rev-parse", "HEAD"]).trim().to_owned()
@@ -128,7 +129,8 @@ async fn a_copy_that_is_away_holds_nothing_up_and_catches_up_in_order() {
     wait_copied(&service, 1, &commit).await;
     service.terminate();
     service.unset_env("SKILLHOOK_COPIES");
-    let place = |name: &str, path: &PathBuf| format!("[[copies]]\nname = \"{name}\"\nto = \"dir:{}\"\n", path.display());
+    let place =
+        |name: &str, path: &PathBuf| format!("[[copies]]\nname = \"{name}\"\nto = \"dir:{}\"\n", path.display());
     service.add_settings(&(place("near", &near) + &place("far", &far)));
     service.start();
     service.wait_ready().await;

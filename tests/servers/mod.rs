@@ -3,7 +3,7 @@
 //! `tests/run` installs them. Where one cannot be had, a test says so and passes over it; where `CI` is `true` it fails.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -40,7 +40,8 @@ impl PostgresServer {
         }
         let cluster = server.cluster();
         let mut init = as_postgres(&programs.join("initdb"));
-        init.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]).arg(&cluster);
+        init.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"])
+            .arg(&cluster);
         let made = init.stdin(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         server.run();
@@ -96,7 +97,7 @@ pub struct S3Server {
 
 impl S3Server {
     pub async fn start(buckets: &[&str]) -> Option<Self> {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/moto/bin/moto_server");
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/moto/bin/moto_server");
         let Some(program) = Some(own).filter(|own| own.exists()).or_else(|| on_path("moto_server")) else {
             return missing("the S3 server moto");
         };
