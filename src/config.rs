@@ -111,8 +111,13 @@ impl Default for Reconcile {
 pub struct Git {
     /// Commit changes below `.claude/`.
     pub commit: bool,
-    /// Push those commits, and fetch.
+    /// Push those commits.
     pub push: bool,
+    /// Fetch, and bring what was merged elsewhere into the files.
+    pub pull: bool,
+    /// How deliveries name this repository (`acme/hooks`), to pull as soon as one comes from it; by default what the
+    /// address of the remote ends with.
+    pub repository: Option<String>,
     pub remote: String,
     pub author_name: String,
     pub author_email: String,
@@ -125,6 +130,8 @@ impl Default for Git {
         Self {
             commit: true,
             push: true,
+            pull: true,
+            repository: None,
             remote: "origin".into(),
             author_name: "skillhook".into(),
             author_email: "skillhook@localhost".into(),
@@ -168,7 +175,8 @@ pub struct Agent {
     pub env_pass: Vec<String>,
     /// Fixed variables for runs.
     pub env: BTreeMap<String, String>,
-    /// `auto` uses the strongest that works here; `bubblewrap` and `landlock` refuse to start without it; `off`.
+    /// `auto` uses the strongest that works here, `required` too and refuses to start without one, `bubblewrap` and
+    /// `landlock` refuse to start without that one; `off` has none.
     pub sandbox: String,
 }
 
@@ -322,7 +330,7 @@ impl Config {
         at_least_one("agent.idle_seconds", settings.agent.idle_seconds)?;
         at_least_one("git.network_seconds", settings.git.network_seconds)?;
         one_of("server.log_format", &settings.server.log_format, &["text", "json"])?;
-        one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "bubblewrap", "landlock", "off"])?;
+        one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "required", "bubblewrap", "landlock", "off"])?;
         check_copies(&settings.copies)?;
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;

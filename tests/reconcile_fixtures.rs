@@ -76,7 +76,7 @@ impl Bench {
 
     fn pass(&mut self, scope: Scope) -> Vec<Action> {
         self.passes += 1;
-        let activation = Activation { scope, reasons: ["test"].into(), allow_prune: false };
+        let activation = Activation::of(scope, "test");
         let (published, _) = self.reconciler.as_mut().unwrap().pass(self.passes, &activation).unwrap();
         published.report.actions.clone()
     }

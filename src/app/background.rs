@@ -11,7 +11,9 @@ use crate::http::api::state::{PassReport, PassRequest};
 use crate::ledger::Ledger;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::pass::Published;
+use crate::reconcile::source::Bell;
 use crate::seam::{Clock, random};
+use crate::telemetry::metrics::{Metrics, Queue};
 use crate::workspace::Workspaces;
 
 /// Longest wait for a pass that somebody asked for.
@@ -22,6 +24,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10 * 60);
 const WORKSPACE_AGE_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// All workspaces together, in bytes.
 const WORKSPACES_BYTES_MAX: u64 = 4 << 30;
+/// How often the queue is looked at; the charts show minutes.
+const SAMPLING: Duration = Duration::from_secs(20);
 /// How often old rows are looked for.
 const MAINTENANCE: Duration = Duration::from_secs(10);
 
@@ -40,6 +44,7 @@ pub(super) async fn timer(activator: Activator, poll: Duration, stop: Cancellati
 pub(super) async fn requests(
     mut requests: mpsc::Receiver<PassRequest>,
     activator: Activator,
+    bell: Bell,
     published: watch::Receiver<Option<Published>>,
     stop: CancellationToken,
 ) {
@@ -48,12 +53,16 @@ pub(super) async fn requests(
             () = stop.cancelled() => return,
             request = requests.recv() => match request { Some(request) => request, None => return },
         };
-        let number = match request.allow_prune {
-            true => activator.activate_allowing_prune("request"),
-            false => activator.activate(Scope::Everything, "request"),
-        };
-        let (activator, published) = (activator.clone(), published.clone());
+        let (activator, bell, published) = (activator.clone(), bell.clone(), published.clone());
         tokio::spawn(async move {
+            // A remote that is away does not keep the files from being looked at.
+            if request.asked.with_source {
+                bell.answered(bell.ring(), PASS_WAIT).await;
+            }
+            let number = match request.asked.allow_prune {
+                true => activator.activate_allowing_prune("request"),
+                false => activator.activate(Scope::Everything, "request"),
+            };
             let done = activator.finished(number, PASS_WAIT).await;
             let newest = published.borrow().clone();
             let answer = match newest {
@@ -87,6 +96,16 @@ pub(super) async fn housekeeping(workspaces: Workspaces, clock: Clock, stop: Can
             Err(_) => return,
         }
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(HOUSEKEEPING) => {} }
+    }
+}
+
+/// Looks at the queue now and then, so that its past can be shown.
+pub(super) async fn sampler(ledger: Ledger, metrics: Metrics, clock: Clock, stop: CancellationToken) {
+    loop {
+        if let Ok(depth) = ledger.depth().await {
+            metrics.observe_queue(Queue::of(&depth, clock.now()));
+        }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(SAMPLING) => {} }
     }
 }
 

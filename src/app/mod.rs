@@ -31,6 +31,7 @@ use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::record::{Progress, Recorder};
+use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::outbox::Sender;
@@ -54,6 +55,8 @@ pub struct Service {
     pub admin: SocketAddr,
     pub ledger: Ledger,
     pub activator: Activator,
+    /// Has the remote asked.
+    pub bell: Bell,
     /// What passes published.
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
@@ -109,7 +112,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
     let judge = Judge::new(rules(&config))?;
-    let activator = Activator::default();
+    let (activator, bell) = (Activator::default(), Bell::default());
     let transport = Transport::new()?;
 
     let reader = index.reader();
@@ -120,7 +123,8 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         activator: activator.clone(),
         clock: clock.clone(),
-        history: (found != Found::Whole).then(|| repository.clone()),
+        repository: Some(repository.clone()),
+        rebuilds: found != Found::Whole,
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
@@ -141,7 +145,11 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger.clone(),
         metrics.clone(),
         clock.clone(),
-        intake_options(&config, &reconciler.catalogue(), &secrets),
+        intake::Options {
+            repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
+            bell: bell.clone(),
+            ..intake_options(&config, &reconciler.catalogue(), &secrets)
+        },
     );
 
     let limits = limits(&config);
@@ -162,9 +170,11 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
     let copies = copies::copies(&config, &repository, &clock, &metrics)?;
+    let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
@@ -184,7 +194,11 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
     spawn(&mut tasks, "watch", watcher::watch(config.root.clone(), activator.clone(), stop.clone()));
     spawn(&mut tasks, "timer", background::timer(activator.clone(), config.poll(), stop.clone()));
-    spawn(&mut tasks, "requests", background::requests(requests, activator.clone(), published.clone(), stop.clone()));
+    spawn(
+        &mut tasks,
+        "requests",
+        background::requests(requests, activator.clone(), bell.clone(), published.clone(), stop.clone()),
+    );
     spawn(
         &mut tasks,
         "view",
@@ -204,13 +218,27 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         contents,
         clock: clock.clone(),
-        progress: progress_sender,
+        progress: progress_sender.clone(),
+        activator: activator.clone(),
+        committed: committed_sender,
         commits: config.settings.git.commit,
-        pushes: config.settings.git.push,
-        network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
     spawn(&mut tasks, "recorder", recorder.run(published.clone(), stop.clone()));
+    let source = Source {
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        clock: clock.clone(),
+        bell: bell.clone(),
+        progress: progress_sender,
+        published: published.clone(),
+        pulls: config.settings.git.pull,
+        pushes: config.settings.git.commit && config.settings.git.push,
+        network: Duration::from_secs(config.settings.git.network_seconds),
+        poll: config.poll(),
+    };
+    spawn(&mut tasks, "source", source.run(committed, stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
         transport: transport.clone(),
@@ -225,7 +253,8 @@ pub async fn start(config: Config) -> Result<Service> {
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
-    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock, stop.clone()));
+    spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock.clone(), stop.clone()));
+    spawn(&mut tasks, "sampler", background::sampler(ledger.clone(), metrics, clock, stop.clone()));
 
     let drain = Duration::from_secs(config.settings.server.drain_seconds);
     Ok(Service {
@@ -233,6 +262,7 @@ pub async fn start(config: Config) -> Result<Service> {
         admin: admin_address,
         ledger,
         activator,
+        bell,
         published,
         progress,
         copies: copies.progress,
@@ -240,6 +270,12 @@ pub async fn start(config: Config) -> Result<Service> {
         tasks,
         drain,
     })
+}
+
+/// What providers call: the public address where there is one.
+fn receiver_url(config: &Config, receiver: std::net::SocketAddr) -> String {
+    let public = config.settings.server.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+    public.unwrap_or_else(|| format!("http://{receiver}"))
 }
 
 fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = T> + Send + 'static) {
@@ -295,6 +331,7 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> 
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
         providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        ..intake::Options::default()
     }
 }
 
@@ -346,6 +383,7 @@ fn worker(
 pub fn agent_config(config: &Config) -> Result<AgentConfig> {
     let settings = &config.settings.agent;
     let mode = match settings.sandbox.as_str() {
+        "required" => agent::sandbox::Mode::Required,
         "bubblewrap" => agent::sandbox::Mode::Bubblewrap,
         "landlock" => agent::sandbox::Mode::Landlock,
         "off" => agent::sandbox::Mode::Off,

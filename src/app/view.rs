@@ -15,6 +15,7 @@ use crate::model::ids::SkillName;
 use crate::model::snapshot::skill_path;
 use crate::reconcile::pass::Published;
 use crate::reconcile::record::Progress;
+use crate::reconcile::source::Distance;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 
@@ -95,6 +96,7 @@ impl Look<'_> {
             digest: self.newest.state.digest,
             revision: self.newest.served.digest,
             applied_at: self.newest.report.at,
+            recorded: self.recorded.clone(),
             webhooks,
             skills,
             agents,
@@ -181,14 +183,24 @@ impl Look<'_> {
 
     /// Committed and Pushed hold for the whole tree.
     fn recording(&mut self, name: &str, generation: u64) -> Vec<Condition> {
-        let steps = [(Standing::Committed, &self.recorded.committed), (Standing::Pushed, &self.recorded.pushed)];
-        let steps = steps.map(|(kind, step)| (kind, step.trouble.clone(), step.commit.clone()));
+        let recorded = self.recorded;
+        let steps = [(Standing::Committed, &recorded.committed), (Standing::Pushed, &recorded.pushed)];
         steps
             .into_iter()
-            .map(|(kind, trouble, commit)| {
-                let done = trouble.is_none() && commit.is_some();
-                let message = trouble.or(commit).unwrap_or_else(|| "not yet".to_owned());
-                self.condition(name, kind, done, if done { "Recorded" } else { "Waiting" }, message, generation)
+            .map(|(kind, step)| {
+                let apart = kind == Standing::Pushed && !matches!(recorded.remote.distance, Distance::Level);
+                let done = step.trouble.is_none() && step.commit.is_some() && !apart;
+                let reason = match recorded.remote.distance {
+                    _ if done => "Recorded",
+                    Distance::Ahead if apart => "Ahead",
+                    Distance::Behind if apart => "Behind",
+                    Distance::Diverged if apart => "Diverged",
+                    Distance::Deleted if apart => "BranchDeleted",
+                    Distance::NoRemote if apart => "NoRemote",
+                    _ => "Waiting",
+                };
+                let message = step.trouble.clone().or(step.commit.clone()).unwrap_or_else(|| "not yet".to_owned());
+                self.condition(name, kind, done, reason, message, generation)
             })
             .collect()
     }

@@ -41,80 +41,27 @@ impl From<Exit> for ExitCode {
 }
 
 impl From<Code> for Exit {
+    #[rustfmt::skip] // A table: a line for each code would not fit a screen.
     fn from(code: Code) -> Self {
         match code {
-            Code::FrontmatterUnreadable
-            | Code::FrontmatterYaml
-            | Code::FrontmatterLimit
-            | Code::SkillIdentity
-            | Code::ConfigField
-            | Code::ConfigValue
-            | Code::ProviderUnknown
-            | Code::EndpointTaken
-            | Code::CommandConflict
-            | Code::ReferenceMissing
-            | Code::SecretReference
-            | Code::PlaintextSecret
-            | Code::DefinitionInvalid
-            | Code::UnsafePath
-            | Code::OpenToAnyone
-            | Code::TemplateSyntax
-            | Code::TemplateForbidden
-            | Code::TemplateLimit
-            | Code::SettingInvalid
-            | Code::NotARepository
-            | Code::InsecureBinding
-            | Code::BadPayload
-            | Code::UnsupportedContent
-            | Code::ReplyTarget
-            | Code::CopyKey
-            | Code::Usage => Exit::Usage,
-
+            Code::FrontmatterUnreadable | Code::FrontmatterYaml | Code::FrontmatterLimit | Code::SkillIdentity
+                | Code::ConfigField | Code::ConfigValue | Code::ProviderUnknown | Code::EndpointTaken
+                | Code::CommandConflict | Code::ReferenceMissing | Code::SecretReference | Code::PlaintextSecret
+                | Code::DefinitionInvalid | Code::UnsafePath | Code::OpenToAnyone | Code::TemplateSyntax
+                | Code::TemplateForbidden | Code::TemplateLimit | Code::SettingInvalid | Code::NotARepository
+                | Code::InsecureBinding | Code::BadPayload | Code::UnsupportedContent | Code::ReplyTarget | Code::CopyKey
+                | Code::Usage => Exit::Usage,
             Code::UnknownEndpoint | Code::NotFound => Exit::NotFound,
-
-            Code::DataDirectoryBusy
-            | Code::MethodNotAllowed
-            | Code::BodyTooLarge
-            | Code::NotVerified
-            | Code::RateLimited
-            | Code::WebhookDisabled
-            | Code::PruneHeld
-            | Code::StaleAttempt
-            | Code::WrongState
-            | Code::AgentRefused
-            | Code::ReplyRefused
-            | Code::PermissionDenied
-            | Code::CopyConflict
-            | Code::Conflict
-            | Code::Refused => Exit::Refused,
-
+            Code::DataDirectoryBusy | Code::MethodNotAllowed | Code::BodyTooLarge | Code::NotVerified
+                | Code::RateLimited | Code::WebhookDisabled | Code::PruneHeld | Code::StaleAttempt | Code::WrongState
+                | Code::AgentRefused | Code::ReplyRefused | Code::PermissionDenied | Code::CopyConflict | Code::Conflict
+                | Code::Refused => Exit::Refused,
             Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,
-
-            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable | Code::CopyUnavailable => {
-                Exit::RemoteAway
-            }
-
-            Code::TemplateRender
-            | Code::ListenFailed
-            | Code::SecretMissing
-            | Code::NotReady
-            | Code::IndexDamaged
-            | Code::IndexWrite
-            | Code::GitFailed
-            | Code::GitBusy
-            | Code::RevisionMissing
-            | Code::TreeUnreadable
-            | Code::LedgerUnavailable
-            | Code::LedgerDamaged
-            | Code::LedgerNewer
-            | Code::CopyDamaged
-            | Code::RestoreDiffers
-            | Code::EngineNewer
-            | Code::AgentMissing
-            | Code::AgentFailed
-            | Code::AgentLimit
-            | Code::WorkspaceFailed => Exit::Difference,
-
+            Code::TemplateRender | Code::ListenFailed | Code::SecretMissing | Code::NotReady | Code::IndexDamaged
+                | Code::IndexWrite | Code::GitFailed | Code::GitBusy | Code::RevisionMissing | Code::TreeUnreadable
+                | Code::LedgerUnavailable | Code::LedgerDamaged | Code::LedgerNewer | Code::CopyDamaged
+                | Code::RestoreDiffers | Code::EngineNewer | Code::AgentMissing | Code::AgentFailed | Code::AgentLimit
+                | Code::WorkspaceFailed => Exit::Difference,
             Code::Bug => Exit::Bug,
         }
     }

@@ -1,6 +1,6 @@
 //! `validate`: what the files mean, without a server. Nothing is written, no database is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub fn look_beside(
     let snapshot = Looker::new(root).look(&Scope::Everything, &mut judge_of_files, now.as_nanosecond());
     let catalogue = judge_of_files.catalogue();
     // This is only a look: no deletion needs a confirmation.
-    let circumstances = Circumstances { now, absent_since, allow_prune: true };
+    let circumstances = Circumstances { now, absent_since, allow_prune: true, deleted: &BTreeSet::new() };
     let judgement = judge(&snapshot, observed, &embedded, &catalogue, &circumstances);
     let mut findings = snapshot.problems;
     findings.extend(judgement.desired.skills.values().flat_map(|entry| entry.diagnostics.iter().cloned()));

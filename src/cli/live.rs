@@ -47,11 +47,15 @@ The server looks at the files by itself when they change; this asks it to look n
 
 Examples:
   skillhook reconcile --wait
+  skillhook reconcile --with-source --wait
   skillhook reconcile --wait --allow-prune")]
 pub struct Reconcile {
     /// Wait until the pass has been applied
     #[arg(long)]
     wait: bool,
+    /// Fetch from the remote first, and pull what is new there
+    #[arg(long)]
+    with_source: bool,
     /// Confirm that a large deletion of skills or agents is meant
     #[arg(long)]
     allow_prune: bool,
@@ -129,6 +133,7 @@ impl Reconcile {
         let report = loop {
             let route = Route::api(&["reconcile"]).with("wait", self.wait);
             let route = route.with_some("allow_prune", self.allow_prune.then_some(true));
+            let route = route.with_some("with_source", self.with_source.then_some(true));
             let left = self.timeout.saturating_sub(begun.elapsed());
             match client.post(route, if self.wait { left } else { DEADLINE }).await {
                 // The server holds a question back for a limited time.

@@ -106,7 +106,7 @@ fn on_all_threads(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
 /// Waits for the end of the service, and passes signals on to it.
 async fn until_stopped(service: Service) -> Result<Exit> {
     let mut signals = Signals::new()?;
-    let (stopper, activator) = (service.stopper(), service.activator.clone());
+    let (stopper, activator, bell) = (service.stopper(), service.activator.clone(), service.bell.clone());
     let mut ended = Box::pin(service.ended());
     loop {
         let asked = tokio::select! {
@@ -115,6 +115,7 @@ async fn until_stopped(service: Service) -> Result<Exit> {
         };
         match asked {
             Asked::Look => {
+                bell.ring();
                 activator.activate(Scope::Everything, "SIGHUP");
             }
             Asked::Stop if stopper.is_cancelled() => {

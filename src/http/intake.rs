@@ -28,6 +28,7 @@ use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved};
 use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, Response, Settings};
 use crate::model::routes::{Route, Routes};
 use crate::model::secret::SecretSet;
+use crate::reconcile::source::Bell;
 use crate::seam::{Clock, fresh_id};
 use crate::telemetry::event::{self, DeliveryAnswered, DeliveryRefused, Event as _};
 use crate::telemetry::metrics::Metrics;
@@ -50,6 +51,19 @@ pub struct Options {
     /// Whether webhooks that ask for no signature are served without one.
     pub unsigned_allowed: bool,
     pub providers: BTreeMap<ProviderName, Settings>,
+    /// The repository of the configuration, as its provider names it: for example `acme/hooks`.
+    pub repository: Option<String>,
+    /// Rung by every delivery from that repository: it may have changed.
+    pub bell: Bell,
+}
+
+impl Options {
+    fn is_about_us(&self, plan: &Plan) -> bool {
+        let (Some(ours), Some(resource)) = (&self.repository, &plan.event.resource) else { return false };
+        let within = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || "-_./".contains(c));
+        resource.get(..ours.len()).is_some_and(|start| start.eq_ignore_ascii_case(ours))
+            && resource.get(ours.len()..).is_some_and(within)
+    }
 }
 
 /// Takes deliveries in. Shared by every request.
@@ -142,10 +156,18 @@ impl Intake {
         let arrived = Arc::new(Arrived { routes, route: Arc::clone(&route), incoming, secrets, now });
         let answer = match self.think(&arrived).await {
             Ok(Thought::Handshake(handshake)) => self.shake(&route, head, *handshake),
-            Ok(Thought::Plans { plans, scheme }) => match self.write(&arrived, head, plans, scheme).await {
-                Ok(written) => self.accepted(&route, head, written),
-                Err(error) => self.refuse(&route, head, error.into()),
-            },
+            Ok(Thought::Plans { plans, scheme }) => {
+                let about_us = plans.iter().any(|plan| self.options.is_about_us(plan));
+                match self.write(&arrived, head, plans, scheme).await {
+                    Ok(written) => {
+                        if about_us {
+                            self.options.bell.ring();
+                        }
+                        self.accepted(&route, head, written)
+                    }
+                    Err(error) => self.refuse(&route, head, error.into()),
+                }
+            }
             Err(refused) => self.refuse(&route, head, refused),
         };
         answer.header(HeaderName::from_static(INDEX_HEADER), &digest.to_string())

@@ -10,6 +10,7 @@ pub mod api;
 pub mod body;
 mod connection;
 mod current;
+mod dashboard;
 pub mod exchange;
 pub mod intake;
 pub mod listen;

@@ -247,6 +247,11 @@ impl Ledger {
         Ok(self.owner.0.glance().depth.clone())
     }
 
+    /// The number of the last thing that happened; 0 when nothing has.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
+    }
+
     /// The task whose question the next message of this conversation would answer. Asks nobody while nothing waits.
     pub async fn asking(&self, webhook: &WebhookId, conversation: &str) -> Result<Option<Task>> {
         if self.owner.0.glance().depth.waiting_input == 0 {

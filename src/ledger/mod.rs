@@ -14,6 +14,7 @@ mod maintenance;
 mod memory;
 mod reads;
 pub mod rows;
+pub mod spending;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -100,7 +100,7 @@ impl Ledger {
         self.read(move |reader| read_happenings(reader, since, bounded(limit))).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         look: impl Fn(&Reader) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
@@ -300,7 +300,7 @@ fn collect<R: Row, T>(
     Ok(found)
 }
 
-fn skip_damaged<T>(row: Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+pub(super) fn skip_damaged<T>(row: Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
     match row {
         Err(Failure::Refused(error)) => {
             tracing::error!(error = %error.internal(), "a row is left out of a list");

@@ -39,6 +39,8 @@ pub struct Circumstances<'a> {
     pub absent_since: &'a BTreeMap<String, Timestamp>,
     /// A person said that a large deletion is meant.
     pub allow_prune: bool,
+    /// Paths whose deletion came with a commit.
+    pub deleted: &'a BTreeSet<String>,
 }
 
 /// What the files ask for, and what the next pass must know.
@@ -306,7 +308,8 @@ impl<'a> Absence<'a> {
             return Some(Diagnostic::warning(path, Code::PruneHeld, message).hint(hint));
         }
         let away = self.circumstances.now.duration_since(since);
-        if away < ABSENCE {
+        let meant = self.circumstances.allow_prune || self.circumstances.deleted.contains(path);
+        if away < ABSENCE && !meant {
             self.look_again = Some(ABSENCE - away);
             let message = "the file is gone: it is pruned if it stays away";
             return Some(Diagnostic::warning(path, Code::TreeUnreadable, message));

@@ -37,6 +37,15 @@ pub struct Activation {
     pub reasons: BTreeSet<&'static str>,
     /// A person confirmed that large deletions are meant.
     pub allow_prune: bool,
+    /// Paths that a pulled commit deleted: their absence needs no second look.
+    pub deleted: BTreeSet<String>,
+}
+
+impl Activation {
+    /// A look at `scope`, and nothing that anybody confirmed.
+    pub fn of(scope: Scope, reason: &'static str) -> Self {
+        Self { scope, reasons: BTreeSet::from([reason]), allow_prune: false, deleted: BTreeSet::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,12 +73,17 @@ impl Default for Activator {
 impl Activator {
     /// Marks the scope dirty; answers the number of the pass that will have looked at it.
     pub fn activate(&self, scope: Scope, reason: &'static str) -> u64 {
-        self.mark(Activation { scope, reasons: BTreeSet::from([reason]), allow_prune: false })
+        self.mark(Activation::of(scope, reason))
     }
 
     /// As [`Activator::activate`] over everything, with the confirmation that large deletions are meant.
     pub fn activate_allowing_prune(&self, reason: &'static str) -> u64 {
-        self.mark(Activation { scope: Scope::Everything, reasons: BTreeSet::from([reason]), allow_prune: true })
+        self.mark(Activation { allow_prune: true, ..Activation::of(Scope::Everything, reason) })
+    }
+
+    /// As [`Activator::activate`] over everything, after a pull that deleted these paths.
+    pub fn activate_after_pull(&self, deleted: BTreeSet<String>) -> u64 {
+        self.mark(Activation { deleted, ..Activation::of(Scope::Everything, "pull") })
     }
 
     fn mark(&self, new: Activation) -> u64 {
@@ -80,6 +94,7 @@ impl Activator {
                 scope: old.scope.merge(new.scope),
                 reasons: old.reasons.into_iter().chain(new.reasons).collect(),
                 allow_prune: old.allow_prune || new.allow_prune,
+                deleted: old.deleted.into_iter().chain(new.deleted).collect(),
             },
         });
         let number = pending.begun + 1;

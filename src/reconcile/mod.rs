@@ -10,4 +10,5 @@ mod message;
 pub mod pass;
 pub mod rebuild;
 pub mod record;
+pub mod source;
 pub mod watch;

@@ -26,7 +26,7 @@ use crate::model::digest::Digest;
 use crate::model::entry::{Observed, Standing};
 use crate::model::plan::{Action, Generations, plan};
 use crate::model::provider::Catalogue;
-use crate::model::revision::{FileRef, Revision};
+use crate::model::revision::{CommitId, FileRef, Revision};
 use crate::model::snapshot::{Judged, Snapshot};
 use crate::repo::Repository;
 use crate::seam::Clock;
@@ -60,6 +60,8 @@ pub struct Published {
     pub catalogue: Arc<Catalogue>,
     /// Everything in force, embedded files included: what runs see.
     pub served: Arc<Revision>,
+    /// What was checked out when the look began.
+    pub upon: Option<CommitId>,
     /// The files of the tree that are good: what is committed.
     pub tree: Arc<Revision>,
     /// Paths (ending in `/` for directories) whose committed version stays, because the file is broken or doubtful.
@@ -94,8 +96,10 @@ pub struct Parts {
     pub ledger: Ledger,
     pub activator: Activator,
     pub clock: Clock,
-    /// Where last good versions are found when the index was lost; `None` looks for none.
-    pub history: Option<Repository>,
+    /// Tells which commit the files were seen upon.
+    pub repository: Option<Repository>,
+    /// Whether last good versions are looked for there, because the index was lost.
+    pub rebuilds: bool,
 }
 
 impl Parts {
@@ -105,10 +109,18 @@ impl Parts {
     /// As [`Index::open`] and [`Ledger::open`].
     pub fn for_directory(root: &Path, data: &Path, clock: Clock) -> Result<Self> {
         let (index, _) = Index::open(data, 16 << 20)?;
-        let history = None;
         let ledger = Ledger::open(&data.join(crate::ledger::FILE), crate::ledger::Options::default())?;
         let judge = Judge::new(crate::model::check::Rules::default())?;
-        Ok(Self { root: root.to_owned(), judge, index, ledger, activator: Activator::default(), clock, history })
+        Ok(Self {
+            root: root.to_owned(),
+            judge,
+            index,
+            ledger,
+            activator: Activator::default(),
+            clock,
+            repository: None,
+            rebuilds: false,
+        })
     }
 }
 
@@ -126,8 +138,9 @@ pub struct Reconciler {
     published: watch::Sender<Option<Published>>,
     absent_since: BTreeMap<String, Timestamp>,
     generations: Option<Generations>,
+    repository: Option<Repository>,
     /// Until the first pass after the index was lost has been applied.
-    history: Option<Repository>,
+    rebuilds: bool,
 }
 
 impl Reconciler {
@@ -151,7 +164,8 @@ impl Reconciler {
             published,
             absent_since: BTreeMap::new(),
             generations: None,
-            history: parts.history,
+            rebuilds: parts.rebuilds,
+            repository: parts.repository,
         };
         Ok((reconciler, receiver))
     }
@@ -219,12 +233,18 @@ impl Reconciler {
     pub fn pass(&mut self, number: u64, activation: &Activation) -> Result<(Published, Option<Duration>), Error> {
         let begun = Instant::now();
         let now = self.clock.now();
+        // Before the look: what is read may be newer than this, never older.
+        let upon = self.repository.as_ref().and_then(|repository| repository.head().ok().flatten());
         let snapshot = self.looker.look(&activation.scope, &mut self.judge, now.as_nanosecond());
         self.contents.add(self.looker.take_contents());
         let before = self.index.reader().state();
         let known = self.known(&before.observed, &snapshot);
-        let circumstances =
-            Circumstances { now, absent_since: &self.absent_since, allow_prune: activation.allow_prune };
+        let circumstances = Circumstances {
+            now,
+            absent_since: &self.absent_since,
+            allow_prune: activation.allow_prune,
+            deleted: &activation.deleted,
+        };
         let catalogue = self.judge.catalogue();
         let judgement = judge(&snapshot, &known, &self.embedded, &catalogue, &circumstances);
         let generations = self.generations()?;
@@ -233,7 +253,7 @@ impl Reconciler {
         let actions = plan.actions.clone();
         let state = if plan.is_empty() && plan.next == before.observed { before } else { self.index.apply(plan)? };
         self.absent_since = judgement.absent_since;
-        self.history = None;
+        self.rebuilds = false;
         let served = Arc::new(state.observed.revision());
         self.contents.add(self.missing_embedded(&served));
         let (tree, held) = tree_of(&snapshot, &state.observed);
@@ -255,6 +275,7 @@ impl Reconciler {
             state,
             catalogue,
             served,
+            upon,
             tree: Arc::new(tree),
             held: Arc::new(held),
         };
@@ -263,7 +284,7 @@ impl Reconciler {
 
     /// What is in force, and after a loss of the index what was in force as far as git knows.
     fn known<'a>(&self, observed: &'a Observed, snapshot: &Snapshot) -> Cow<'a, Observed> {
-        let Some(history) = &self.history else { return Cow::Borrowed(observed) };
+        let Some(history) = self.repository.as_ref().filter(|_| self.rebuilds) else { return Cow::Borrowed(observed) };
         let mut known = observed.clone();
         self.contents.add(rebuild::remember_good(&mut known, snapshot, history, &self.judge));
         Cow::Owned(known)

@@ -1,5 +1,5 @@
-//! Records in git what a pass published: the served tree at once, the commit a moment later, the push with backoff.
-//! It follows the newest publication and skips what it overtook; trouble here never holds a pass up.
+//! Records in git what a pass published: the served tree at once, the commit a moment later. It follows the newest
+//! publication and skips what it overtook; trouble here never holds a pass up, and the network is another part's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,15 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::activator::{Activator, Scope};
 use super::message::changes;
 use super::pass::{Published, Unrecorded};
+use super::source::Remote;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
 use crate::model::digest::Digest;
-use crate::repo::{CommitOutcome, CommitRequest, PushOutcome, Repository, message_for};
+use crate::repo::{CommitOutcome, CommitRequest, HeldReason, Repository, message_for};
 use crate::seam::{Clock, random};
 
 /// Edits that come within this are one commit.
@@ -32,6 +34,7 @@ pub struct Progress {
     /// The index that was in force when that commit was made or found to be right.
     pub index: Option<Digest>,
     pub pushed: Step,
+    pub remote: Remote,
 }
 
 /// One step of recording.
@@ -51,10 +54,12 @@ pub struct Recorder {
     pub contents: Unrecorded,
     pub clock: Clock,
     pub progress: watch::Sender<Progress>,
+    /// Wakes a pass when the branch moved under the last one.
+    pub activator: Activator,
+    /// The newest commit that is known to hold what was published.
+    pub committed: watch::Sender<Option<String>>,
     pub commits: bool,
-    pub pushes: bool,
-    pub network: Duration,
-    /// Even without news, held commits and failed pushes are tried again after this.
+    /// Even without news, held commits are tried again after this.
     pub poll: Duration,
 }
 
@@ -130,10 +135,7 @@ impl Recorder {
         if !self.commits {
             return Ok(true);
         }
-        if !self.commit(newest).await? {
-            return Ok(false);
-        }
-        if self.pushes { self.push().await } else { Ok(true) }
+        self.commit(newest).await
     }
 
     async fn serve(self: &Arc<Self>, newest: &Published) -> Result<()> {
@@ -158,11 +160,13 @@ impl Recorder {
     async fn commit(self: &Arc<Self>, newest: &Published) -> Result<bool> {
         let this = Arc::clone(self);
         let (tree, held, state) = (Arc::clone(&newest.tree), Arc::clone(&newest.held), Arc::clone(&newest.state));
+        let upon = newest.upon.clone();
         let outcome = blocking(move || {
             this.repository.write_served(&tree, &|path| this.contents.get(path))?;
             this.contents.recorded(&tree);
             this.repository.commit(&CommitRequest {
                 revision: &tree,
+                upon,
                 held: &held,
                 message: &|paths| message_for(&changes(paths, &state.observed)),
                 trailers: vec![
@@ -181,12 +185,24 @@ impl Recorder {
                 (Some(commit.to_string()), None)
             }
             CommitOutcome::Unchanged => (self.head().await?, None),
+            CommitOutcome::Held { reason: HeldReason::HeadMoved, .. } => {
+                // What was seen may be older than the branch: look again before anything is undone.
+                self.activator.activate(Scope::Everything, "branch moved");
+                (None, Some(HeldReason::HeadMoved.to_string()))
+            }
             CommitOutcome::Held { reason, paths } => {
                 tracing::warn!(%reason, paths = paths.len(), "the change is not committed yet");
                 (None, Some(reason.to_string()))
             }
         };
         let done = trouble.is_none();
+        if let Some(commit) = &commit {
+            self.committed.send_if_modified(|known| {
+                let news = known.as_ref() != Some(commit);
+                *known = Some(commit.clone());
+                news
+            });
+        }
         self.progress.send_modify(|progress| {
             progress.index = Some(newest.state.digest).filter(|_| done);
             let commit = commit.or_else(|| progress.committed.commit.clone());
@@ -199,36 +215,9 @@ impl Recorder {
         let this = Arc::clone(self);
         Ok(blocking(move || this.repository.head()).await?.map(|commit| commit.to_string()))
     }
-
-    async fn push(self: &Arc<Self>) -> Result<bool> {
-        let this = Arc::clone(self);
-        let outcome = blocking(move || this.repository.push(this.network)).await?;
-        let now = self.clock.now();
-        let head = self.progress.borrow().committed.commit.clone();
-        let (done, step) = match outcome {
-            PushOutcome::Pushed { commit } => {
-                tracing::info!(%commit, "pushed");
-                self.ledger.note("repo.pushed", None, format!("commit {commit}")).await?;
-                (true, Step { commit: Some(commit.to_string()), at: Some(now), trouble: None })
-            }
-            PushOutcome::UpToDate => (true, Step { commit: head, at: Some(now), trouble: None }),
-            PushOutcome::NoRemote => {
-                (true, Step { commit: None, at: None, trouble: Some("there is no remote".into()) })
-            }
-            PushOutcome::Rejected { reason, .. } | PushOutcome::Unavailable { reason } => {
-                tracing::warn!(%reason, "the commit could not be pushed, it is tried again");
-                (false, Step { commit: None, at: Some(now), trouble: Some(reason) })
-            }
-        };
-        self.progress.send_modify(|progress| {
-            let commit = step.commit.clone().or_else(|| progress.pushed.commit.clone());
-            progress.pushed = Step { commit, ..step };
-        });
-        Ok(done)
-    }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::new(crate::error::Code::Bug, "a git step panicked").detail(error)),

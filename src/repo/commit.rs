@@ -26,6 +26,9 @@ use crate::model::revision::{COMMITTED, CommitId, Revision};
 pub struct CommitRequest<'a> {
     /// Its served tree must have been written.
     pub revision: &'a Revision,
+    /// What was checked out when the files were looked at. A branch that moved since, other than by commits of ours,
+    /// may hold newer files: then nothing is committed. `None` where nothing was checked out.
+    pub upon: Option<CommitId>,
     /// Invalid files, and directories (with a `/` at their end): HEAD's version stays, whatever the revision has.
     pub held: &'a BTreeSet<String>,
     /// What it says, once it is known which paths go in.
@@ -76,6 +79,7 @@ pub enum HeldReason {
     PullUnfinished,
     HeadMoved,
     UnsafePath,
+    UnrelatedHistories,
 }
 
 impl HeldReason {
@@ -94,6 +98,7 @@ impl HeldReason {
             HeldReason::PullUnfinished => "a pull was interrupted and has to be finished first",
             HeldReason::HeadMoved => "the branch moved in between",
             HeldReason::UnsafePath => "the incoming tree has paths that may not be written",
+            HeldReason::UnrelatedHistories => "the remote's branch has no commit in common with ours",
         }
     }
 }
@@ -104,7 +109,7 @@ impl fmt::Display for HeldReason {
     }
 }
 
-fn is_held(held: &BTreeSet<String>, path: &str) -> bool {
+pub(super) fn is_held(held: &BTreeSet<String>, path: &str) -> bool {
     let directories = path.match_indices('/').map(|(at, _)| &path[..=at]);
     held.contains(path) || directories.into_iter().any(|directory| held.contains(directory))
 }
@@ -139,7 +144,7 @@ impl Repository {
     /// Commits what of the revision differs from HEAD. SH0507 while its served tree is not written.
     pub fn commit(&self, request: &CommitRequest<'_>) -> Result<CommitOutcome> {
         let held = |reason| Ok(CommitOutcome::Held { reason, paths: Vec::new() });
-        let _writer = self.writer();
+        let mut writer = self.writer();
         let repo = &self.handle()?;
         let Some(_process) = self.lock_process()? else { return held(HeldReason::Busy) };
         let branch = match self.branch_at_rest(repo)? {
@@ -150,6 +155,12 @@ impl Repository {
             return held(HeldReason::PullUnfinished);
         }
         let mut head = self.read_head(repo, &branch)?;
+        let upon = request.upon.as_ref().and_then(|commit| Oid::from_str(commit.as_str()).ok());
+        if let (Some(upon), Some(head)) = (upon, head.filter(|head| !head.moved_back))
+            && !writer.leads(upon, head.commit)
+        {
+            return held(HeldReason::HeadMoved);
+        }
         let served = served_tree(repo, &request.revision.digest)?.ok_or_else(|| missing(&request.revision.digest))?;
         let mut store = Store::new(repo)?;
         let wanted = self.wanted(repo, &store, head, served, request.held).or_else(|error| {
@@ -187,11 +198,12 @@ impl Repository {
             |(path, wanted): (String, Wanted)| PathChange { path: self.root_relative(path), verb: wanted.verb() };
         let changes: Vec<PathChange> = accepted.into_iter().map(change).collect();
         let commit = self.write_commit(repo, tree, head, request, &changes)?;
-        self.write_record(Record::Staging, commit)?;
+        self.write_record(Record::Staging, commit, None)?;
         if let Some(reason) = self.advance(repo, &branch, head, commit, staging)? {
             return held(reason);
         }
         self.remove_record(Record::Staging)?;
+        writer.remember(head.map(|head| head.commit), commit);
         Ok(CommitOutcome::Committed {
             commit: commit_id(commit)?,
             parent: head.map(|head| commit_id(head.commit)).transpose()?,
@@ -272,7 +284,7 @@ impl Repository {
         let mut sorted = Sorted::default();
         let index_is_a_persons = !head.is_some_and(|head| head.moved_back);
         // Died after the index was written and before the branch moved: those entries are ours.
-        let interrupted = self.read_record(Record::Staging)?.and_then(|commit| repo.find_commit(commit).ok());
+        let interrupted = self.read_record(Record::Staging)?.and_then(|(commit, _)| repo.find_commit(commit).ok());
         for (path, change) in wanted {
             let Wanted { old, new } = change;
             let mut known = vec![old, new];

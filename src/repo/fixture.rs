@@ -116,6 +116,7 @@ pub(crate) fn request(revision: &Revision) -> CommitRequest<'_> {
     static NOTHING: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
     CommitRequest {
         revision,
+        upon: None,
         held: &NOTHING,
         message: &|_| "update skill a".to_owned(),
         trailers: vec![("Skillhook-Origin".to_owned(), "file".to_owned())],

@@ -6,8 +6,9 @@
 //! and no filter of a clone runs; everything a ref names is on disk before the ref is.
 //!
 //! All calls block: use them from `spawn_blocking`. Writers wait for each other, readers for nobody, and calls over
-//! the network hold no lock that a writer needs. This module deliberately does not merge, rebase or resolve
-//! conflicts, and decides nothing about what a file means.
+//! the network hold no lock that a writer needs. The remote's history is built upon and never
+//! rewritten, and nothing that either side ever had is lost: what gives way is kept by a ref. This module decides
+//! nothing about what a file means.
 
 mod at;
 pub mod bare;
@@ -17,7 +18,11 @@ mod commit;
 pub(crate) mod fixture;
 mod history;
 mod incoming;
+mod integrate;
+mod keep;
+mod location;
 mod locks;
+mod merging;
 mod message;
 mod objects;
 mod open;
@@ -45,9 +50,11 @@ use git2::Oid;
 pub(crate) use beneath::Directory;
 pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
 pub use history::{Committed, Relation};
+pub use keep::ConflictBranch;
+pub use location::Location;
 pub use message::{Change, Verb, message_for};
 pub use program::passes_to_git;
-pub use pull::{PullOutcome, Skipped};
+pub use pull::{Conflict, Move, PullOutcome, Skipped};
 pub use remote::{FetchOutcome, PushOutcome, Refusal};
 pub use served::ServedFile;
 pub use status::{LastPush, Status, Upstream};
@@ -60,6 +67,8 @@ use crate::seam::Clock;
 
 /// Notes about repairs that are kept for `status`.
 const NOTES_MAX: usize = 32;
+/// Heads that are remembered: as many commits may overtake one look at the files.
+const CHAIN_MAX: usize = 256;
 
 /// How a repository is used. The environment is an argument: only `config` reads the real one.
 #[derive(Clone, Debug)]
@@ -132,6 +141,26 @@ struct Writer {
     base: Option<ServedBase>,
     /// Blobs by the SHA-256 of their content.
     blobs: HashMap<Digest, Oid>,
+    /// Heads that followed upon each other by automatic commits alone, oldest first.
+    chain: VecDeque<Oid>,
+}
+
+impl Writer {
+    /// Whether only automatic commits lie between the two heads.
+    fn leads(&self, from: Oid, to: Oid) -> bool {
+        from == to || (self.chain.back() == Some(&to) && self.chain.contains(&from))
+    }
+
+    fn remember(&mut self, parent: Option<Oid>, commit: Oid) {
+        if self.chain.back() != parent.as_ref() {
+            self.chain.clear();
+            self.chain.extend(parent);
+        }
+        self.chain.push_back(commit);
+        if self.chain.len() > CHAIN_MAX {
+            self.chain.pop_front();
+        }
+    }
 }
 
 struct ServedBase {

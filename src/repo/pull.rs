@@ -1,10 +1,9 @@
-//! Fast-forward pulls: the remote-tracking branch becomes ours, and the files that differ are written.
+//! Pulls: our branch and files come to contain what was fetched, along the way that `integrate` decides.
 //!
 //! Nothing is done unless every path that differs is clean: neither staged nor changed nor in the way. An intent
 //! record goes to disk before the first file changes and is removed after the branch has moved; while it exists
 //! nothing is committed, and the next pull finishes what it says. Symlinks, submodules and odd names are skipped and
-//! reported; a tree that reaches for git's own directory is refused as a whole. Histories that diverged are
-//! reported, not merged.
+//! reported; a tree that reaches for git's own directory is refused as a whole.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -13,7 +12,9 @@ use git2::{ObjectType, Oid};
 use rustix::fs::{FileType, Stat};
 
 use super::beneath::Directory;
+use super::commit::is_held;
 use super::incoming::Incoming;
+use super::integrate::{Course, Way};
 use super::objects::Store;
 use super::records::Record;
 use super::repair::Head;
@@ -33,13 +34,21 @@ pub enum PullOutcome {
     Applied {
         from: Option<CommitId>,
         to: CommitId,
+        how: Move,
         /// Root-relative, in order; paths outside the root are not listed.
         paths: Vec<String>,
+        /// Those of them that were deleted.
+        deleted: Vec<String>,
         skipped: Vec<Skipped>,
+        /// Our side of what could not be brought together.
+        conflict: Option<Conflict>,
     },
+    /// Commits of people stand on both sides and conflict: they are left alone.
     Diverged {
         ahead: usize,
         behind: usize,
+        /// What conflicts, where that is known.
+        paths: Vec<String>,
     },
     Held {
         reason: HeldReason,
@@ -47,6 +56,33 @@ pub enum PullOutcome {
     },
     /// There is no remote, or nothing was fetched from it yet.
     NoUpstream,
+}
+
+/// How a pull came to contain the remote's commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    FastForward,
+    /// Automatic commits of ours were put upon the remote's.
+    Replayed {
+        commits: usize,
+    },
+    /// Commits of people were merged with the remote's.
+    Merged,
+    /// The remote was rewritten; our old head is kept under `refs/skillhook/saved/`.
+    Followed {
+        replayed: usize,
+    },
+    /// An earlier process began it.
+    Finished,
+}
+
+/// Changes of ours that gave way to the remote's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// A branch that holds them.
+    pub branch: String,
+    /// Root-relative.
+    pub paths: Vec<String>,
 }
 
 /// A path of the incoming tree that was not written.
@@ -63,13 +99,17 @@ struct Work {
     writes: Vec<(String, Leaf)>,
     skipped: Vec<Skipped>,
     in_the_way: Vec<String>,
+    /// Files of ours that are not valid: they are kept aside.
+    aside: Vec<String>,
     staged: Vec<String>,
     refused: Vec<String>,
 }
 
 impl Repository {
-    /// Moves our branch and files forward to what was fetched. Does not use the network.
-    pub fn pull_ff(&self) -> Result<PullOutcome> {
+    /// Brings what was fetched into our branch and files. Does not use the network. Files that `invalid` names (or
+    /// whose directory, with a `/` at its end) cannot be committed: where the remote changed them too, ours are kept
+    /// in git's directory and the remote's are written.
+    pub fn pull(&self, invalid: &BTreeSet<String>) -> Result<PullOutcome> {
         let held = |reason| Ok(PullOutcome::Held { reason, paths: Vec::new() });
         let _writer = self.writer();
         let repo = &self.handle()?;
@@ -79,36 +119,58 @@ impl Repository {
             Err(reason) => return held(reason),
         };
         let head = self.read_head(repo, &branch)?;
-        let resumed = self.unfinished(repo, head)?;
-        let fetched = self.target(repo)?.and_then(|target| repo.refname_to_id(&target.tracking()).ok());
-        let Some(theirs) = resumed.or(fetched) else { return Ok(PullOutcome::NoUpstream) };
-        if let Some(outcome) = relation(repo, head, theirs)? {
-            return Ok(outcome);
-        }
-        let Some(staging) = Staging::take(&self.shared.place, repo, head.map(|head| head.tree))? else {
-            return held(HeldReason::IndexLocked);
+        let unfinished = self.unfinished(repo, head)?;
+        let target = self.target(repo)?;
+        let fetched = target.as_ref().and_then(|target| repo.refname_to_id(&target.tracking()).ok());
+        let course = match (unfinished, fetched) {
+            (Some(to), _) => Course::Go(Way { to, how: Move::Finished, keep: Vec::new(), conflict: None }),
+            (None, None) => return Ok(PullOutcome::NoUpstream),
+            (None, Some(theirs)) => {
+                let known = target.as_ref().and_then(|target| self.known_remote(repo, target));
+                self.course(repo, head, theirs, known)?
+            }
         };
-        if staging.has_conflicts() {
-            return held(HeldReason::Conflicts);
+        let outcome = match course {
+            Course::Stay(outcome) => outcome,
+            Course::Go(way) => self.go(repo, &branch, head, way, invalid)?,
+        };
+        let arrived = matches!(&outcome, PullOutcome::UpToDate)
+            || matches!(&outcome, PullOutcome::Applied { how, .. } if *how != Move::Finished);
+        if let (true, Some(target), Some(theirs)) = (arrived, &target, fetched) {
+            self.remember_remote(repo, target, theirs)?;
         }
-        let failed = "the fetched commit cannot be read";
-        let tree = repo.find_commit(theirs).context(Code::GitFailed, failed)?.tree_id();
-        self.apply(repo, &branch, head, Head { commit: theirs, tree, moved_back: false }, staging, resumed.is_some())
+        Ok(outcome)
     }
 
-    fn apply(
+    fn go(
         &self,
         repo: &git2::Repository,
         branch: &str,
         head: Option<Head>,
-        theirs: Head,
-        mut staging: Staging,
-        resumed: bool,
+        way: Way,
+        invalid: &BTreeSet<String>,
     ) -> Result<PullOutcome> {
+        let held = |reason, paths: &[String]| Ok(PullOutcome::Held { reason, paths: paths.to_vec() });
+        let Some(mut staging) = Staging::take(&self.shared.place, repo, head.map(|head| head.tree))? else {
+            return held(HeldReason::IndexLocked, &[]);
+        };
+        if staging.has_conflicts() {
+            return held(HeldReason::Conflicts, &[]);
+        }
         let store = Store::new(repo)?;
         let files = self.work_tree()?;
-        let differences = tree::differences(&store, head.map(|head| head.tree), Some(theirs.tree))?;
-        let mut check = Check { store: &store, files: &files, staging: &staging, resumed, work: Work::default() };
+        let resumed = way.how == Move::Finished;
+        let differences = tree::differences(&store, head.map(|head| head.tree), Some(way.to.tree))?;
+        let invalid =
+            |path: &str| path.strip_prefix(&self.shared.place.prefix).is_some_and(|path| is_held(invalid, path));
+        let mut check = Check {
+            store: &store,
+            files: &files,
+            staging: &staging,
+            invalid: &invalid,
+            resumed,
+            work: Work::default(),
+        };
         check.all(&differences)?;
         let work = check.work;
         for (reason, paths) in [
@@ -117,69 +179,94 @@ impl Repository {
             (HeldReason::ChangedByUser, &work.in_the_way),
         ] {
             if !paths.is_empty() {
-                return Ok(PullOutcome::Held { reason, paths: paths.clone() });
+                if resumed {
+                    // What was written is what the remote has, so it may as well count as an edit of ours.
+                    self.remove_record(Record::Pull)?;
+                    self.note("gave up an interrupted pull: files were changed meanwhile".to_owned());
+                }
+                return held(reason, paths);
             }
         }
         let incoming = Incoming::prepare(&self.shared.place, &store, &work.writes)?;
-        self.write_record(Record::Pull, theirs.commit)?;
+        for (name, commit) in &way.keep {
+            self.set_own_ref(repo, name, *commit)?;
+        }
+        self.keep_aside(&files, &work.aside)?;
+        self.write_record(Record::Pull, way.to.commit, head.map(|head| head.commit))?;
         incoming.apply(&files, &work.deletions)?;
         for each in &differences {
             staging.set(&each.path, each.new)?;
         }
-        if let Some(reason) = self.advance(repo, branch, head, theirs.commit, staging)? {
-            return Ok(PullOutcome::Held { reason, paths: Vec::new() });
+        if let Some(reason) = self.advance(repo, branch, head, way.to.commit, staging)? {
+            return held(reason, &[]);
         }
         self.remove_record(Record::Pull)?;
-        let changed: BTreeSet<String> =
-            work.deletions.into_iter().chain(work.writes.into_iter().map(|(p, _)| p)).collect();
-        let below = |path: String| path.strip_prefix(&self.shared.place.prefix).map(str::to_owned);
+        self.applied(head, way, work)
+    }
+
+    fn applied(&self, head: Option<Head>, way: Way, work: Work) -> Result<PullOutcome> {
+        let below = |path: &String| path.strip_prefix(&self.shared.place.prefix).map(str::to_owned);
+        let changed: BTreeSet<&String> =
+            work.deletions.iter().chain(work.writes.iter().map(|(path, _)| path)).collect();
         Ok(PullOutcome::Applied {
             from: head.map(|head| commit_id(head.commit)).transpose()?,
-            to: commit_id(theirs.commit)?,
+            to: commit_id(way.to.commit)?,
+            how: way.how,
             paths: changed.into_iter().filter_map(below).collect(),
+            deleted: work.deletions.iter().filter_map(below).collect(),
             skipped: work.skipped,
+            conflict: way.conflict,
         })
+    }
+
+    /// Copies files into git's directory, where nothing is committed or pushed.
+    fn keep_aside(&self, files: &Directory, paths: &[String]) -> Result<()> {
+        let failed = "files that are not valid cannot be kept aside";
+        for path in paths {
+            let bytes = files.read(path, COMPARED_BYTES_MAX).context(Code::TreeUnreadable, failed)?;
+            let own = Directory::open(&self.shared.place.own_directory()).context(Code::GitFailed, failed)?;
+            let kept = format!("kept/{}/{path}", self.clock().now().strftime("%Y%m%dT%H%M%SZ"));
+            let write = || {
+                let (parent, name) = own.parent(&kept, Some(0o700))?;
+                parent.remove_all(name)?;
+                parent.create_file(name, &bytes, 0o600)?.sync_all()?;
+                parent.sync()
+            };
+            write().context(Code::GitFailed, failed)?;
+            let place = self.shared.place.own_directory().join(&kept);
+            self.note(format!("`{path}` was not valid and the remote changed it: ours is `{}` now", place.display()));
+        }
+        Ok(())
     }
 
     fn work_tree(&self) -> Result<Directory> {
         Directory::open(&self.shared.place.work_tree).context(Code::TreeUnreadable, "the work tree cannot be opened")
     }
 
-    /// The commit that an interrupted pull was going to, if it still leads forward from here.
-    fn unfinished(&self, repo: &git2::Repository, head: Option<Head>) -> Result<Option<Oid>> {
-        let Some(to) = self.read_record(Record::Pull)? else { return Ok(None) };
+    /// The commit that an interrupted pull was going to, if it can still be gone on with from here.
+    fn unfinished(&self, repo: &git2::Repository, head: Option<Head>) -> Result<Option<Head>> {
+        let Some((to, begun_at)) = self.read_record(Record::Pull)? else { return Ok(None) };
         let from = head.map(|head| head.commit);
-        let forward = from.is_none_or(|from| repo.graph_descendant_of(to, from).unwrap_or(false));
-        if forward && repo.find_commit(to).is_ok() {
-            return Ok(Some(to));
+        let forward = || from.is_none_or(|from| repo.graph_descendant_of(to, from).unwrap_or(false));
+        if from != Some(to)
+            && (begun_at == from || forward())
+            && let Ok(commit) = repo.find_commit(to)
+        {
+            return Ok(Some(Head { commit: to, tree: commit.tree_id(), moved_back: false }));
         }
         if from != Some(to) {
-            self.note(format!("gave up an interrupted pull to `{}`: the branch went elsewhere", to));
+            self.note(format!("gave up an interrupted pull to `{to}`: the branch went elsewhere"));
         }
         self.remove_record(Record::Pull)?;
         Ok(None)
     }
 }
 
-/// What there is to do between two heads, where it is not a fast-forward.
-fn relation(repo: &git2::Repository, head: Option<Head>, theirs: Oid) -> Result<Option<PullOutcome>> {
-    let Some(head) = head else { return Ok(None) };
-    if head.commit == theirs {
-        return Ok(Some(PullOutcome::UpToDate));
-    }
-    let (ahead, behind) =
-        repo.graph_ahead_behind(head.commit, theirs).context(Code::GitFailed, "the histories cannot be compared")?;
-    Ok(match (ahead, behind) {
-        (0, 1..) => None,
-        (_, 0) => Some(PullOutcome::UpToDate),
-        (ahead, behind) => Some(PullOutcome::Diverged { ahead, behind }),
-    })
-}
-
 struct Check<'a> {
     store: &'a Store<'a>,
     files: &'a Directory,
     staging: &'a Staging,
+    invalid: &'a dyn Fn(&str) -> bool,
     /// An interrupted pull may have removed files already.
     resumed: bool,
     work: Work,
@@ -207,7 +294,7 @@ impl Check<'_> {
         }
         if self.staging.is_staged_differently(&each.path, &[each.old, each.new]) {
             self.work.staged.push(shown);
-        } else if !self.is_clean(&shown, each, leaving)? {
+        } else if !self.is_clean(&shown, each, leaving)? && !self.may_go_aside(&shown)? {
             self.work.in_the_way.push(shown);
         } else if let Some(new) = each.new {
             self.work.writes.push((shown, new));
@@ -215,6 +302,19 @@ impl Check<'_> {
             self.work.deletions.push(shown);
         }
         Ok(())
+    }
+
+    /// Whether this is a plain file that is not valid: then it is kept elsewhere, and does not stop the others.
+    fn may_go_aside(&mut self, path: &str) -> Result<bool> {
+        let found = self.files.look(path).context(Code::TreeUnreadable, format!("`{path}` cannot be looked at"))?;
+        let plain = found.is_some_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size as u64 <= COMPARED_BYTES_MAX
+        });
+        if !plain || !(self.invalid)(path) {
+            return Ok(false);
+        }
+        self.work.aside.push(path.to_owned());
+        Ok(true)
     }
 
     fn reason_to_skip(&self, each: &Difference) -> Result<Option<&'static str>> {

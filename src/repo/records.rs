@@ -27,13 +27,14 @@ impl Record {
 }
 
 impl Repository {
-    /// On disk when this returns.
-    pub(super) fn write_record(&self, record: Record, commit: Oid) -> Result<()> {
+    /// The commit that is on its way, and the head that it was to come upon. On disk when this returns.
+    pub(super) fn write_record(&self, record: Record, commit: Oid, from: Option<Oid>) -> Result<()> {
+        let from = from.map(|from| format!("{from}\n")).unwrap_or_default();
         let write = || {
             let own = Directory::open(&self.shared.place.own_directory())?;
             let fresh = format!("{}.new", record.name());
             own.remove_all(&fresh)?;
-            own.create_file(&fresh, format!("{commit}\n").as_bytes(), 0o644)?.sync_all()?;
+            own.create_file(&fresh, format!("{commit}\n{from}").as_bytes(), 0o644)?.sync_all()?;
             own.rename(&fresh, &own, record.name())?;
             own.sync()
         };
@@ -41,9 +42,12 @@ impl Repository {
     }
 
     /// A torn record counts as none: what it announces begins only when it is on disk.
-    pub(super) fn read_record(&self, record: Record) -> Result<Option<Oid>> {
+    pub(super) fn read_record(&self, record: Record) -> Result<Option<(Oid, Option<Oid>)>> {
         match std::fs::read_to_string(self.record_path(record)) {
-            Ok(text) => Ok(Oid::from_str(text.trim()).ok().filter(|commit| !commit.is_zero())),
+            Ok(text) => {
+                let mut lines = text.lines().map(|line| Oid::from_str(line.trim()).ok().filter(|id| !id.is_zero()));
+                Ok(lines.next().flatten().map(|commit| (commit, lines.next().flatten())))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
                 Err(Error::new(Code::GitFailed, "a record in the git directory cannot be read").detail(error))

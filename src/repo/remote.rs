@@ -1,10 +1,16 @@
 //! Push and fetch, with everything that can go wrong there as a value: a remote that is away is no error.
+//!
+//! Our branch is pushed only upon what the remote is known to have, and only while it still has it: a branch that was
+//! deleted there is not made again, and no commit of anybody is ever pushed away.
 
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
-use super::program::presentable;
-use super::{LastPush, Repository, commit_id};
+use git2::Oid;
+
+use super::keep::{pushed_name, refs_below};
+use super::program::{Finished, presentable};
+use super::{LastPush, Repository, commit_id, keep};
 use crate::error::{Code, Context, Result};
 use crate::model::revision::CommitId;
 
@@ -45,6 +51,8 @@ pub enum FetchOutcome {
     },
     /// The remote has no such branch yet.
     NoBranch,
+    /// The remote had this branch and has it no more.
+    BranchDeleted,
     NoRemote,
     Unavailable {
         reason: String,
@@ -88,14 +96,40 @@ impl Repository {
         let repo = self.handle()?;
         let Some(target) = self.target(&repo)? else { return Ok(PushOutcome::NoRemote) };
         let Ok(commit) = repo.refname_to_id(&target.local()) else { return Ok(PushOutcome::NoRemote) };
-        let _one = match self.shared.network.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(PushOutcome::Unavailable { reason: BUSY.to_owned() }),
+        let known = self.known_remote(&repo, &target);
+        if let Some(known) = known
+            && known != commit
+            && !repo.graph_descendant_of(commit, known).unwrap_or(false)
+        {
+            let reason = "the remote has commits that are not in our branch".to_owned();
+            return Ok(PushOutcome::Rejected { refusal: Refusal::NonFastForward, reason });
+        }
+        // A lease on what our branch descends from: the update is a fast-forward, or it is refused.
+        let lease = known.map(|known| format!("--force-with-lease=refs/heads/{}:{known}", target.branch));
+        let outcome = self.push_to(&target.remote, commit, &target.branch, lease.as_deref(), deadline)?;
+        if matches!(outcome, PushOutcome::Pushed { .. } | PushOutcome::UpToDate) {
+            self.remember_remote(&repo, &target, commit)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Pushes a commit to a branch of the remote.
+    pub(super) fn push_to(
+        &self,
+        remote: &str,
+        commit: Oid,
+        branch: &str,
+        lease: Option<&str>,
+        deadline: Duration,
+    ) -> Result<PushOutcome> {
+        let refspec = format!("{commit}:refs/heads/{branch}");
+        let mut arguments = vec!["push", "--porcelain", "--no-verify", "--no-follow-tags"];
+        arguments.extend(lease);
+        arguments.extend(["--", remote, &refspec]);
+        let finished = match self.transfer(&arguments, deadline)? {
+            Ok(finished) => finished,
+            Err(reason) => return Ok(PushOutcome::Unavailable { reason }),
         };
-        let refspec = format!("{commit}:refs/heads/{}", target.branch);
-        let arguments = ["push", "--porcelain", "--no-verify", "--no-follow-tags", "--", &target.remote, &refspec];
-        let finished = self.run_git(&arguments, deadline)?;
         if finished.timed_out {
             return Ok(PushOutcome::Unavailable { reason: finished.reason(deadline) });
         }
@@ -109,16 +143,46 @@ impl Repository {
         }
     }
 
+    /// Pushes the branches that hold our side of conflicts, each once: whoever deletes one on the remote is done
+    /// with it. Answers why one could not be pushed.
+    pub fn push_conflicts(&self, deadline: Duration) -> Result<Option<String>> {
+        let repo = self.handle()?;
+        let Some(target) = self.target(&repo)? else { return Ok(None) };
+        for (name, commit) in refs_below(&repo, &format!("refs/heads/{}", keep::CONFLICT))? {
+            let branch = name.trim_start_matches("refs/heads/");
+            if repo.refname_to_id(&pushed_name(branch)).ok() == Some(commit) {
+                continue;
+            }
+            match self.push_to(&target.remote, commit, branch, None, deadline)? {
+                PushOutcome::Pushed { .. } | PushOutcome::UpToDate => {
+                    self.set_own_ref(&repo, &pushed_name(branch), commit)?;
+                }
+                PushOutcome::NoRemote => return Ok(None),
+                PushOutcome::Rejected { reason, .. } | PushOutcome::Unavailable { reason } => return Ok(Some(reason)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Runs git over the network, one call at a time.
+    pub(super) fn transfer(&self, arguments: &[&str], deadline: Duration) -> Result<Result<Finished, String>> {
+        let _one = match self.shared.network.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Err(BUSY.to_owned())),
+        };
+        self.run_git(arguments, deadline).map(Ok)
+    }
+
     /// Brings the remote-tracking branch up to date. Changes no file and no branch of ours.
     pub fn fetch(&self, deadline: Duration) -> Result<FetchOutcome> {
         let repo = self.handle()?;
         let Some(target) = self.target(&repo)? else { return Ok(FetchOutcome::NoRemote) };
         let before = repo.refname_to_id(&target.tracking()).ok();
-        let _one = match self.shared.network.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(FetchOutcome::Unavailable { reason: BUSY.to_owned() }),
-        };
+        let known = self.known_remote(&repo, &target);
+        if let (None, Some(before)) = (known, before) {
+            self.remember_remote(&repo, &target, before)?;
+        }
         let refspec = format!("+refs/heads/{}:{}", target.branch, target.tracking());
         let arguments = [
             "fetch",
@@ -130,7 +194,10 @@ impl Repository {
             &target.remote,
             &refspec,
         ];
-        let finished = self.run_git(&arguments, deadline)?;
+        let finished = match self.transfer(&arguments, deadline)? {
+            Ok(finished) => finished,
+            Err(reason) => return Ok(FetchOutcome::Unavailable { reason }),
+        };
         if finished.succeeded() {
             let commit = repo
                 .refname_to_id(&target.tracking())
@@ -138,7 +205,7 @@ impl Repository {
             return Ok(FetchOutcome::Fetched { commit: commit_id(commit)?, changed: before != Some(commit) });
         }
         if !finished.timed_out && finished.stderr.contains("couldn't find remote ref") {
-            return Ok(FetchOutcome::NoBranch);
+            return Ok(if known.or(before).is_some() { FetchOutcome::BranchDeleted } else { FetchOutcome::NoBranch });
         }
         Ok(FetchOutcome::Unavailable { reason: finished.reason(deadline) })
     }

@@ -39,7 +39,7 @@ impl Repository {
     /// taken from earlier served trees or HEAD, verified by its digest; SH0507 if it is nowhere.
     pub fn write_served(&self, revision: &Revision, bytes: Content<'_>) -> Result<()> {
         let mut writer = self.writer();
-        let Writer { base, blobs } = &mut *writer;
+        let Writer { base, blobs, chain: _ } = &mut *writer;
         let repo = &self.handle()?;
         let mut store = Store::new(repo)?;
         if let Some(tree) = served_tree(repo, &revision.digest)? {

@@ -6,7 +6,7 @@ use git2::ErrorCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Repository, commit_id};
+use super::{ConflictBranch, Repository, commit_id};
 use crate::error::{Code, Context, Error, Result};
 use crate::model::revision::CommitId;
 
@@ -19,6 +19,8 @@ pub struct Status {
     /// The remote-tracking branch, as of the last fetch or push.
     pub upstream: Option<Upstream>,
     pub last_push: Option<LastPush>,
+    /// Branches that hold our side of conflicts, until a person deletes them.
+    pub conflicts: Vec<ConflictBranch>,
     /// Left-behind locks, damaged objects and the like that were dealt with, oldest first.
     pub notes: Vec<String>,
 }
@@ -66,7 +68,8 @@ impl Repository {
         let notes = self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         let last_push = self.shared.last_push.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (head, branch) = (self.head()?, checked_out(&repo)?);
-        Ok(Status { head, branch, upstream: self.upstream(&repo)?, last_push, notes })
+        let (upstream, conflicts) = (self.upstream(&repo)?, self.conflict_branches()?);
+        Ok(Status { head, branch, upstream, last_push, conflicts, notes })
     }
 
     fn upstream(&self, repo: &git2::Repository) -> Result<Option<Upstream>> {

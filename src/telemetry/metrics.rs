@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,8 +16,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::error::{Code, Context as _, Result};
+use crate::ledger::Depth;
 use crate::model::rate::Bucket;
 use crate::model::spec::RateLimit;
+use crate::telemetry::recent::Recent;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,6 +79,7 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     series: Series,
+    recent: Recent,
     since: Instant,
     refusals: Mutex<Throttle>,
 }
@@ -144,6 +148,22 @@ pub struct Resources {
     pub stalled: usize,
 }
 
+impl Queue {
+    pub fn of(depth: &Depth, now: Timestamp) -> Self {
+        let age = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+        Self {
+            checking: depth.checking,
+            awaiting_approval: depth.awaiting_approval,
+            queued: depth.queued,
+            running: depth.running,
+            waiting_input: depth.waiting_input,
+            dead: depth.dead,
+            outbox_waiting: depth.outbox_waiting,
+            oldest_queued: depth.oldest_queued_at.map(age),
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -158,7 +178,8 @@ impl Metrics {
         series.register_working(&mut registry);
         series.register_reconciling(&mut registry);
         let refusals = Mutex::new(Throttle { bucket: Bucket::full(REFUSAL_LINES, Duration::ZERO), left_out: 0 });
-        Self { inner: Arc::new(Inner { registry, series, since: Instant::now(), refusals }) }
+        let since = Instant::now();
+        Self { inner: Arc::new(Inner { registry, series, recent: Recent::new(since), since, refusals }) }
     }
 
     /// Everything, as OpenMetrics text.
@@ -183,6 +204,7 @@ impl Metrics {
         }
         series.outbox_waiting.set(gauge_value(queue.outbox_waiting));
         series.oldest_queued.set(queue.oldest_queued.unwrap_or_default().as_secs_f64());
+        self.inner.recent.queue_age(queue.oldest_queued.unwrap_or_default());
     }
 
     pub fn observe_resources(&self, resources: Resources) {
@@ -202,6 +224,16 @@ impl Metrics {
     /// The same for a cloud copy.
     pub fn observe_copy_lag(&self, copy: &str, lag: Duration) {
         self.series().copy_lag.get_or_create(&CopyLabel { copy: copy.to_owned() }).set(lag.as_secs_f64());
+    }
+
+    /// How long the oldest commit has been waiting to be pushed, in seconds, as it was observed last.
+    pub fn push_lag_seconds(&self) -> f64 {
+        self.series().push_lag.get()
+    }
+
+    /// The last day by the minute.
+    pub fn recent(&self) -> &Recent {
+        &self.inner.recent
     }
 
     /// A connection that is counted as open for as long as the returned value lives.

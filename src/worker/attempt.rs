@@ -65,7 +65,7 @@ impl<'a> Attempt<'a> {
             agent: spec.agent.clone(),
             session,
             model: spec.run.model.clone().or_else(|| self.worker.model.clone()),
-            tools: spec.run.tools.as_deref().map_or_else(ToolProfile::reader, ToolProfile::of),
+            tools: spec.run.tools.as_ref().map_or_else(ToolProfile::reader, ToolProfile::of),
             max_turns: spec.run.max_turns.unwrap_or(self.worker.max_turns),
             budget_usd: spec.run.budget_usd.unwrap_or(self.worker.budget_usd),
             timeout: Some(Duration::from_secs(spec.run.timeout_seconds)),

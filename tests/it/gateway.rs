@@ -211,7 +211,16 @@ impl Parts {
         });
         let (skills, agents, providers) = (Vec::new(), Vec::new(), Vec::new());
         let webhooks = webhooks.collect();
-        index.publish(IndexView { digest, revision: digest, applied_at, webhooks, skills, agents, providers });
+        index.publish(IndexView {
+            digest,
+            revision: digest,
+            applied_at,
+            recorded: Default::default(),
+            webhooks,
+            skills,
+            agents,
+            providers,
+        });
         routes.publish(Arc::new(Routes::new(made, digest, digest)));
         let state = ApiState {
             ledger: ledger.clone(),
@@ -220,6 +229,7 @@ impl Parts {
             metrics: metrics.clone(),
             clock: clock.clone(),
             started_at: applied_at,
+            receiver_url: "https://hooks.example.org".to_owned(),
         };
         let intake = Intake::new(routes, secrets, ledger, metrics.clone(), clock, options);
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());

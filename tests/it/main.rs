@@ -4,19 +4,24 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
 mod admin;
 mod agent_run;
+mod anthropic;
+mod claude;
 mod cli;
 mod copies;
 mod corpus;
 mod crash;
+mod dashboard;
 mod disk;
 mod files;
 mod gateway;
+mod gitops;
 mod hostile;
 mod http_server;
 mod ledger;

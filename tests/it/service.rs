@@ -25,6 +25,8 @@ pub struct Service {
     receiver: u16,
     admin: u16,
     settings: String,
+    /// Seconds between two looks at everything and at the remote.
+    pub poll: u64,
     environment: BTreeMap<String, String>,
     pub client: reqwest::Client,
 }
@@ -77,7 +79,7 @@ impl Service {
         ]);
         let (receiver, admin) = (free_port(), free_port());
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { dir, github, child: None, receiver, admin, settings, environment, client }
+        Self { dir, github, child: None, receiver, admin, settings, poll: 5, environment, client }
     }
 
     /// Prepared and ready.
@@ -121,7 +123,8 @@ impl Service {
         std::fs::write(self.root().join("skillhook.toml"), &self.settings).unwrap();
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("service.log")).unwrap();
         let (listen, admin) = (format!("127.0.0.1:{}", self.receiver), format!("127.0.0.1:{}", self.admin));
-        let mut command = self.command(&["up", "--listen", &listen, "--admin-listen", &admin, "--poll", "5"]);
+        let poll = self.poll.to_string();
+        let mut command = self.command(&["up", "--listen", &listen, "--admin-listen", &admin, "--poll", &poll]);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }

@@ -1,7 +1,5 @@
 //! How the service is: for load balancers, for monitoring, for people.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
@@ -9,7 +7,6 @@ use super::shown;
 use super::state::{ApiState, Standing};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
-use crate::ledger::Depth;
 use crate::telemetry::metrics::{CONTENT_TYPE, Queue, Resources};
 
 pub fn ready(state: &ApiState) -> Result<Answer> {
@@ -37,6 +34,9 @@ pub async fn status(state: &ApiState) -> Result<Value> {
         "started_at": state.started_at,
         "now": state.clock.now(),
         "ready": index.is_some(),
+        "receiver_url": state.receiver_url,
+        "last_seq": state.ledger.last_seq(),
+        "push_lag_seconds": state.metrics.push_lag_seconds(),
         "index": index.as_ref().map(|index| json!({
             "digest": index.digest,
             "revision": index.revision,
@@ -45,6 +45,7 @@ pub async fn status(state: &ApiState) -> Result<Value> {
             "skills": index.skills.len(),
             "agents": index.agents.len(),
         })),
+        "git": index.as_ref().map(|index| shown(&index.recorded)).transpose()?,
         "resources": { "ready": counted.ready, "reconciling": counted.reconciling, "stalled": counted.stalled },
         "stalled": index.as_ref().map(|index| index.named(Standing::Stalled)),
         "ledger": { "healthy": state.ledger.healthy() },
@@ -55,23 +56,9 @@ pub async fn status(state: &ApiState) -> Result<Value> {
 pub async fn metrics(state: &ApiState) -> Result<Answer> {
     // A ledger in trouble must not hide the other figures.
     if let Ok(depth) = state.ledger.depth().await {
-        state.metrics.observe_queue(queue(&depth, state.clock.now()));
+        state.metrics.observe_queue(Queue::of(&depth, state.clock.now()));
     }
     let Resources { ready, reconciling, stalled } = state.index.resources();
     state.metrics.observe_resources(Resources { ready, reconciling, stalled });
     Ok(Answer::of_type(StatusCode::OK, CONTENT_TYPE, state.metrics.encode()?))
-}
-
-fn queue(depth: &Depth, now: jiff::Timestamp) -> Queue {
-    let age = |at: jiff::Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-    Queue {
-        checking: depth.checking,
-        awaiting_approval: depth.awaiting_approval,
-        queued: depth.queued,
-        running: depth.running,
-        waiting_input: depth.waiting_input,
-        dead: depth.dead,
-        outbox_waiting: depth.outbox_waiting,
-        oldest_queued: depth.oldest_queued_at.map(age),
-    }
 }

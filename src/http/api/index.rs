@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::query::Query;
-use super::state::{ApiState, IndexView};
+use super::state::{ApiState, Asked, IndexView};
 use super::table::WAIT_SECONDS_MAX;
 use super::{not_found, ok, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 
-fn index(state: &ApiState) -> Result<std::sync::Arc<IndexView>> {
+pub(super) fn index(state: &ApiState) -> Result<std::sync::Arc<IndexView>> {
     state.index.current().ok_or_else(|| Error::new(Code::NotReady, "the first pass has not been applied yet"))
 }
 
@@ -58,7 +58,8 @@ pub fn providers(state: &ApiState) -> Result<Value> {
 /// Asks for a pass over everything; 202 at once, or 200 with what it came to.
 pub async fn reconcile(state: &ApiState, query: &Query) -> Result<Answer> {
     let wait = query.flag("wait")?;
-    let done = state.reconcile.request(query.flag("allow_prune")?)?;
+    let asked = Asked { allow_prune: query.flag("allow_prune")?, with_source: query.flag("with_source")? };
+    let done = state.reconcile.request(asked)?;
     if !wait {
         return Ok(Answer::json(StatusCode::ACCEPTED, &json!({ "status": "requested" })));
     }

@@ -13,6 +13,7 @@ mod index;
 mod openapi;
 mod query;
 pub mod state;
+mod stats;
 pub mod table;
 mod tasks;
 
@@ -27,6 +28,7 @@ use self::state::ApiState;
 use self::table::{Found, Operation};
 use super::answer::Answer;
 use super::body::Budget;
+use super::dashboard;
 use super::exchange::{self, BodyStream, Head};
 use super::serve::Limits;
 use crate::error::{Code, Error, Result};
@@ -66,6 +68,9 @@ impl Api {
     async fn handle(&self, head: &Head, body: BodyStream) -> Answer {
         if let Err(refusal) = guard::check(head) {
             return Answer::problem(refusal);
+        }
+        if let Some(answer) = dashboard::answer(head) {
+            return answer;
         }
         // HEAD is GET without the body, which hyper leaves out.
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
@@ -109,6 +114,9 @@ impl Api {
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
+            Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
+            Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
+            Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
         }
     }

@@ -1,6 +1,6 @@
 //! What the admin API looks at. [`IndexView`] is its read model of the index, published after each pass;
 //! [`Reconcile`] is how it asks for one. Both are plain values and channels, so that this folder names no index file
-//! and no reconciler.
+//! and asks no reconciler.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::model::diagnostic::Diagnostic;
 use crate::model::digest::Digest;
 use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
 use crate::model::spec::WebhookSpec;
+use crate::reconcile::record::Progress;
 use crate::seam::Clock;
 use crate::telemetry::metrics::{Metrics, Resources};
 
@@ -27,6 +28,8 @@ pub struct ApiState {
     pub metrics: Metrics,
     pub clock: Clock,
     pub started_at: Timestamp,
+    /// What providers call, without a path: `https://hooks.example.org`.
+    pub receiver_url: String,
 }
 
 /// The index as people see it.
@@ -36,6 +39,8 @@ pub struct IndexView {
     /// The served tree.
     pub revision: Digest,
     pub applied_at: Timestamp,
+    /// How far commits and pushes have come, and where the remote stands.
+    pub recorded: Progress,
     /// Ordered by id.
     pub webhooks: Vec<WebhookView>,
     pub skills: Vec<SkillView>,
@@ -164,11 +169,19 @@ pub struct PassReport {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// What somebody who asks for a pass says besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// A person says that large deletions are meant.
+    pub allow_prune: bool,
+    /// The remote is asked first.
+    pub with_source: bool,
+}
+
 /// Asks for a pass over everything, and wants to know what it came to.
 #[derive(Debug)]
 pub struct PassRequest {
-    /// A person says that large deletions are meant.
-    pub allow_prune: bool,
+    pub asked: Asked,
     pub done: oneshot::Sender<Result<PassReport>>,
 }
 
@@ -188,9 +201,9 @@ impl Reconcile {
         (Self { requests }, receiver)
     }
 
-    pub fn request(&self, allow_prune: bool) -> Result<oneshot::Receiver<Result<PassReport>>> {
+    pub fn request(&self, asked: Asked) -> Result<oneshot::Receiver<Result<PassReport>>> {
         let (done, report) = oneshot::channel();
-        self.requests.try_send(PassRequest { allow_prune, done }).map_err(|error| match error {
+        self.requests.try_send(PassRequest { asked, done }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::new(Code::NotReady, "too many requests wait for a pass"),
             mpsc::error::TrySendError::Closed(_) => Error::new(Code::NotReady, "the reconciler has stopped"),
         })?;
@@ -205,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn requests_for_a_pass_are_bounded_and_answered() {
         let (reconcile, mut receiver) = Reconcile::channel();
-        let report = reconcile.request(false).unwrap();
+        let report = reconcile.request(Asked::default()).unwrap();
         let digest = Digest::of(b"");
         let done = PassReport {
             index_digest: digest,
@@ -216,9 +229,10 @@ mod tests {
         };
         receiver.recv().await.unwrap().done.send(Ok(done.clone())).unwrap();
         assert_eq!(report.await.unwrap().unwrap(), done);
-        let waiting: Vec<_> = (0..Reconcile::WAITING_MAX).map(|_| reconcile.request(false).unwrap()).collect();
-        assert_eq!(reconcile.request(false).unwrap_err().code(), Code::NotReady);
+        let waiting: Vec<_> =
+            (0..Reconcile::WAITING_MAX).map(|_| reconcile.request(Asked::default()).unwrap()).collect();
+        assert_eq!(reconcile.request(Asked::default()).unwrap_err().code(), Code::NotReady);
         drop((waiting, receiver));
-        assert_eq!(reconcile.request(false).unwrap_err().message(), "the reconciler has stopped");
+        assert_eq!(reconcile.request(Asked::default()).unwrap_err().message(), "the reconciler has stopped");
     }
 }

@@ -44,6 +44,9 @@ pub enum Operation {
     Delivery,
     ExplainDelivery,
     Events,
+    Recent,
+    Spending,
+    Picture,
 }
 
 const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
@@ -76,6 +79,9 @@ pub const ROUTES: &[Route] = &[
     get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
     get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
+    get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
+    get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
+    get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
 ];
 
@@ -115,7 +121,12 @@ const SINCE: Parameter =
     parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
 const WAIT_SECONDS: Parameter =
     parameter("wait", Form::Number { least: 0, most: WAIT_SECONDS_MAX }, "Wait up to this many seconds for news");
+const HOURS: Parameter = parameter("hours", Form::Number { least: 1, most: 24 }, "So many hours back (else 1)");
+const DAYS: Parameter =
+    parameter("days", Form::Number { least: 1, most: 366 }, "So many days, today included (else 14)");
+const SEARCH: Parameter = parameter("search", Form::Text, "Only webhooks with this in a name");
 const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
+const WITH_SOURCE: Parameter = parameter("with_source", Form::Flag, "Fetches and pulls first");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
@@ -127,7 +138,10 @@ impl Operation {
             Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
-            Operation::Reconcile => &[WAIT, ALLOW_PRUNE],
+            Operation::Recent => &[HOURS],
+            Operation::Spending => &[DAYS],
+            Operation::Picture => &[SEARCH, LIMIT],
+            Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
             Operation::Live
             | Operation::Ready
             | Operation::Health

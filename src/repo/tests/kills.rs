@@ -1,6 +1,7 @@
 //! Kill -9 in the middle of commits and pulls. The victim is this very test program, started again for one test; it
 //! knows that it is the victim by a file in its working directory.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -60,7 +61,7 @@ fn victim_that_pulls() {
     let Some(root) = victims_clone() else { return };
     let repo = Repository::open(&root, Options::default()).unwrap();
     println!("begun");
-    repo.pull_ff().unwrap();
+    repo.pull(&BTreeSet::new()).unwrap();
     // Wait to be killed.
     let _ = std::io::stdin().read(&mut [0]);
     loop {
@@ -97,7 +98,7 @@ fn a_kill_while_pulling_leaves_a_pull_that_can_be_finished() {
         });
         assert!(matches!(repo.fetch(DEADLINE).unwrap(), FetchOutcome::Fetched { .. }));
         kill_after(&fixture, "victim_that_pulls", Duration::from_millis(5 + 15 * round));
-        let outcome = fixture.open().pull_ff().unwrap();
+        let outcome = fixture.open().pull(&BTreeSet::new()).unwrap();
         assert!(matches!(outcome, PullOutcome::Applied { .. } | PullOutcome::UpToDate), "round {round}: {outcome:?}");
         assert_eq!(fixture.git(&["status", "--porcelain"]), "", "round {round}");
         assert_eq!(fixture.git(&["rev-parse", "HEAD"]), git(&fixture.remote, &["rev-parse", "main"]));

@@ -1,7 +1,9 @@
 //! The room as a whole, against real repositories and the real `git` program.
 
+mod both_ways;
 mod commits;
 mod forms;
+mod interleavings;
 mod kills;
 mod left_behind;
 mod pulls;

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +19,7 @@ fn level() -> (Fixture, Repository) {
 
 fn pull(repo: &Repository) -> PullOutcome {
     assert!(matches!(repo.fetch(DEADLINE).unwrap(), FetchOutcome::Fetched { .. }));
-    repo.pull_ff().unwrap()
+    repo.pull(&BTreeSet::new()).unwrap()
 }
 
 fn applied(outcome: PullOutcome) -> (Vec<String>, Vec<String>) {
@@ -81,7 +82,7 @@ fn a_clone_without_commits_takes_the_first_ones() {
     let fixture = Fixture::empty();
     fixture.git(&["remote", "set-url", "origin", origin.remote.to_str().unwrap()]);
     let repo = fixture.open();
-    assert_eq!(repo.pull_ff().unwrap(), PullOutcome::NoUpstream);
+    assert_eq!(repo.pull(&BTreeSet::new()).unwrap(), PullOutcome::NoUpstream);
     applied(pull(&repo));
     assert_eq!(fixture.read("README.md"), "read me");
     assert_eq!(fixture.git(&["status", "--porcelain"]), "");
@@ -114,16 +115,6 @@ fn work_of_a_person_that_is_in_the_way_holds_the_whole_pull() {
     fixture.git(&["add", "mine-staged"]);
     applied(pull(&repo));
     assert_eq!(fixture.git(&["status", "--porcelain"]), "A  mine-staged\n?? mine");
-}
-
-#[test]
-fn diverged_histories_are_reported_and_left_alone() {
-    let (fixture, repo) = level();
-    fixture.push_from_elsewhere(|other| write(other, "README.md", "theirs"));
-    fixture.write(".claude/skills/a/SKILL.md", "ours");
-    fixture.commit(&repo);
-    assert_eq!(pull(&repo), PullOutcome::Diverged { ahead: 1, behind: 1 });
-    assert_eq!(fixture.read("README.md"), "read me");
 }
 
 #[test]

@@ -41,7 +41,9 @@ fn a_remote_that_moved_on_is_reported_as_such() {
     fixture.push_from_elsewhere(|other| write(other, "elsewhere", "x"));
     change(&fixture, &repo, "a2");
     match repo.push(DEADLINE).unwrap() {
-        PushOutcome::Rejected { refusal: Refusal::NonFastForward, reason } => assert!(reason.contains("fetch first")),
+        PushOutcome::Rejected { refusal: Refusal::NonFastForward, reason } => {
+            assert!(reason.contains("stale info"), "{reason}")
+        }
         other => panic!("{other:?}"),
     }
     assert!(repo.status().unwrap().last_push.unwrap().trouble.is_some());

@@ -6,6 +6,7 @@ use super::{Event, milliseconds};
 use crate::error::Error;
 use crate::model::ids::{DeliveryId, ProviderName, WebhookId};
 use crate::telemetry::metrics::{Metrics, OutcomeLabel, ReasonLabel, RequestLabels};
+use crate::telemetry::recent::Answer;
 
 /// An answer left.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,17 @@ impl Outcome {
     }
 }
 
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Accepted => Answer::Accepted,
+            Outcome::Duplicate => Answer::Duplicate,
+            // A handshake asks for nothing either.
+            Outcome::Ignored | Outcome::Challenge => Answer::Ignored,
+        }
+    }
+}
+
 /// A verified delivery was answered.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryAnswered<'a> {
@@ -80,6 +92,7 @@ impl Event for DeliveryAnswered<'_> {
         let series = metrics.series();
         series.deliveries.get_or_create(&OutcomeLabel { outcome: self.outcome.as_str() }).inc();
         series.ack_duration.observe(self.elapsed.as_secs_f64());
+        metrics.recent().answered(self.outcome.into(), self.elapsed);
         tracing::info!(
             webhook = %self.webhook,
             provider = %self.provider,
@@ -110,6 +123,7 @@ impl Event for DeliveryRefused<'_> {
         let series = metrics.series();
         series.rejections.get_or_create(&ReasonLabel { reason: self.error.code().as_str() }).inc();
         series.ack_duration.observe(self.elapsed.as_secs_f64());
+        metrics.recent().answered(Answer::Refused, self.elapsed);
         let Some(left_out) = metrics.refusal_line() else { return };
         tracing::info!(
             left_out = (left_out > 0).then_some(left_out),

@@ -15,6 +15,7 @@ use super::settings::Limits;
 use super::transcript::{Event, Lines, Transcript};
 use super::tree::kill_marked;
 use super::wire::{Control, StopReason};
+use crate::model::ids::AgentName;
 
 /// After its output ended, a supervisor has nothing left to do.
 const EXIT_PATIENCE: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ pub(super) struct Follow {
     limits: Limits,
     attempt: AttemptDir,
     session_cost_before_usd: f64,
+    agent: Option<AgentName>,
     transcript: Transcript,
     lines: Lines,
     started: Instant,
@@ -64,6 +66,7 @@ impl Follow {
         total: Duration,
         attempt: AttemptDir,
         session_cost_before_usd: f64,
+        agent: Option<AgentName>,
     ) -> Follow {
         let now = Instant::now();
         Follow {
@@ -71,6 +74,7 @@ impl Follow {
             limits,
             attempt,
             session_cost_before_usd,
+            agent,
             transcript: Transcript::default(),
             lines: Lines::default(),
             started: now,
@@ -106,6 +110,10 @@ impl Follow {
         self.lines.push(chunk, |line| heard.extend(transcript.accept(line)));
         for event in heard {
             self.pass_on(event, events);
+        }
+        let lacks_agent = self.agent.as_ref().is_some_and(|agent| self.transcript.lacks_agent(agent.as_str()));
+        if lacks_agent && self.stopping.is_none() {
+            self.stop(StopReason::AgentUnknown, Step::Terminated).await;
         }
         if self.transcript.last_retry().is_some_and(|retry| retry.is_hopeless())
             && self.transcript.last_result().is_none()

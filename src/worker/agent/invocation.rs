@@ -64,14 +64,29 @@ pub struct ToolProfile {
     pub allowed: Vec<String>,
 }
 
+/// Tools that read files and tools that write them: for each kind there is one rule. Named alone, they are for the
+/// workspace; what steers the program itself (`.claude`, `.git`, `.mcp.json`) it refuses to write all the same.
+const READING: [&str; 3] = ["Read", "Grep", "Glob"];
+const WRITING: [&str; 4] = ["Edit", "Write", "MultiEdit", "NotebookEdit"];
+const READ_IN_WORKSPACE: &str = "Read(/**)";
+const WRITE_IN_WORKSPACE: &str = "Edit(/**)";
+/// The server through which agents look at and change configuration.
+pub const OWN_SERVER: &str = "skillhook";
+
 impl ToolProfile {
     /// Looks and delegates, but changes nothing.
     pub fn reader() -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Self {
-            offered: owned(&["Read", "Grep", "Glob", "Skill", "Agent"]),
-            allowed: owned(&["Skill", "Agent", "Read"]),
-        }
+        Self::of(["Read", "Grep", "Glob", "Skill", "Agent"])
+    }
+
+    /// Also writes in the workspace and runs commands there.
+    pub fn executor() -> Self {
+        Self::of(["Read", "Grep", "Glob", "Edit", "Write", "Bash", "Skill", "Agent"])
+    }
+
+    /// A reader that also changes webhooks, skills and agents, through the service.
+    pub fn creator() -> Self {
+        Self::reader().with_server(OWN_SERVER)
     }
 
     /// Also uses the tools of the server that `mcp_config` names `server`.
@@ -81,17 +96,45 @@ impl ToolProfile {
         self
     }
 
-    /// Exactly these tools or rules such as `Bash(git log:*)`.
-    pub fn of(rules: &[String]) -> Self {
-        let mut offered: Vec<String> = Vec::new();
+    /// Exactly these tools or rules such as `Bash(git log:*)`, as a command or an agent file lists them. `Agent(a, b)`
+    /// stands for one rule each.
+    pub fn of<R: AsRef<str>>(rules: impl IntoIterator<Item = R>) -> Self {
+        let (mut offered, mut allowed): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        let add = |list: &mut Vec<String>, entry: &str| {
+            if !list.iter().any(|other| other == entry) {
+                list.push(entry.to_owned());
+            }
+        };
         for rule in rules {
+            let rule = rule.as_ref().trim();
             let name = rule.split('(').next().unwrap_or(rule);
             // Tools of servers are not among the built-in ones, which is what is offered here.
-            if !name.starts_with("mcp__") && !offered.iter().any(|other| other == name) {
-                offered.push(name.to_owned());
+            if !name.starts_with("mcp__") {
+                add(&mut offered, name);
+            }
+            match rule.strip_prefix("Agent(").and_then(|rest| rest.strip_suffix(')')) {
+                Some(names) => {
+                    names.split(',').for_each(|name| add(&mut allowed, &format!("Agent({})", name.trim())));
+                }
+                None if READING.contains(&rule) => add(&mut allowed, READ_IN_WORKSPACE),
+                None if WRITING.contains(&rule) => add(&mut allowed, WRITE_IN_WORKSPACE),
+                None => add(&mut allowed, rule),
             }
         }
-        Self { offered, allowed: rules.to_vec() }
+        Self { offered, allowed }
+    }
+
+    /// Without the tool that runs commands.
+    #[must_use]
+    pub fn without_commands(mut self) -> Self {
+        self.offered.retain(|name| name != "Bash");
+        self.allowed.retain(|rule| rule.split('(').next() != Some("Bash"));
+        self
+    }
+
+    /// Whether it uses tools of this server.
+    pub fn uses_server(&self, server: &str) -> bool {
+        self.allowed.iter().any(|rule| rule.strip_prefix("mcp__").is_some_and(|rest| rest.starts_with(server)))
     }
 }
 

@@ -41,7 +41,7 @@ impl AgentRun {
     /// the workspace, whose contents are the agent's project.
     pub async fn start(config: &AgentConfig, request: RunRequest, attempt_dir: &Path, cwd: &Path) -> Result<AgentRun> {
         let total = request.timeout.unwrap_or(config.limits.total);
-        let session_cost_before_usd = request.session_cost_before_usd;
+        let (session_cost_before_usd, agent) = (request.session_cost_before_usd, request.agent.clone());
         let spec = {
             let (config, dir, cwd) = (config.clone(), attempt_dir.to_owned(), cwd.to_owned());
             let prepared = tokio::task::spawn_blocking(move || prepare(&config, &request, dir, cwd, total)).await;
@@ -57,7 +57,7 @@ impl AgentRun {
         };
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let cancel = CancellationToken::new();
-        let follow = Follow::new(supervisor, config.limits, total, attempt, session_cost_before_usd);
+        let follow = Follow::new(supervisor, config.limits, total, attempt, session_cost_before_usd, agent);
         let following = tokio::spawn(follow.until_end(sender, cancel.clone()));
         Ok(AgentRun { events: Some(events), cancel, following })
     }
@@ -134,6 +134,7 @@ fn prepare(config: &AgentConfig, request: &RunRequest, dir: PathBuf, cwd: PathBu
     policy.read.extend(config.supervisor.canonicalize());
     policy.read.extend(config.read_also.iter().cloned());
     policy.write.extend([cwd.clone(), home, tmp, config.config_dir.clone()]);
+    policy.fixed.insert(cwd.join(".claude"));
     policy.write.extend(config.write_also.iter().cloned());
     Ok(RunSpec {
         attempt_dir: attempt.path().to_owned(),

@@ -43,6 +43,9 @@ pub enum Sandbox {
     Off { reason: String },
 }
 
+/// Why there are no walls, where that is the operator's wish.
+const SWITCHED_OFF: &str = "it is switched off";
+
 /// The walls of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Policy {
@@ -50,6 +53,9 @@ pub struct Policy {
     /// Files and directories; those that do not exist are passed over.
     pub read: BTreeSet<PathBuf>,
     pub write: BTreeSet<PathBuf>,
+    /// Inside what may be written, and yet only readable. Landlock has no such thing: there it is the modes of the
+    /// files, and the look that is taken at them before each run, that keep them as they are.
+    pub fixed: BTreeSet<PathBuf>,
 }
 
 impl Sandbox {
@@ -61,7 +67,7 @@ impl Sandbox {
                 .hint("set `agent.sandbox` to `auto`, or install what is missing"))
         };
         match mode {
-            Mode::Off => Ok(Sandbox::Off { reason: "it is switched off".to_owned() }),
+            Mode::Off => Ok(Sandbox::Off { reason: SWITCHED_OFF.to_owned() }),
             Mode::Bubblewrap => bubblewrap(path).map_or_else(|| missing("bubblewrap"), Ok),
             Mode::Landlock => landlock_here().map_or_else(|| missing("landlock"), Ok),
             Mode::Required => {
@@ -70,6 +76,14 @@ impl Sandbox {
             Mode::Auto => Ok(bubblewrap(path).or_else(landlock_here).unwrap_or_else(|| Sandbox::Off {
                 reason: "neither bubblewrap nor landlock works on this machine".to_owned(),
             })),
+        }
+    }
+
+    /// Whether walls stand around a run, or the operator wants none.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Sandbox::Bubblewrap { .. } | Sandbox::Landlock { .. } => true,
+            Sandbox::Off { reason } => reason == SWITCHED_OFF,
         }
     }
 
@@ -91,7 +105,7 @@ impl Policy {
         let mut read: BTreeSet<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
         read.extend(path.split(':').filter(|entry| entry.starts_with('/')).map(PathBuf::from));
         read.extend(homes_of(program));
-        Policy { sandbox, read, write: BTreeSet::new() }
+        Policy { sandbox, read, write: BTreeSet::new(), fixed: BTreeSet::new() }
     }
 }
 
@@ -177,6 +191,9 @@ pub(super) fn bubblewrap_args(policy: &Policy, cwd: &Path) -> Vec<OsString> {
     for path in &policy.write {
         mount(&["--bind-try"], &[path, path]);
     }
+    for path in &policy.fixed {
+        mount(&["--ro-bind-try"], &[path, path]);
+    }
     mount(&["--chdir"], &[cwd]);
     args.push("--".into());
     args
@@ -258,6 +275,7 @@ mod tests {
     fn own_places_lie_over_what_is_only_readable() {
         let mut policy = Policy::for_run(Sandbox::Off { reason: String::new() }, Path::new("/usr/bin/claude"), PATH);
         policy.write.insert("/usr/local/work".into());
+        policy.fixed.insert("/usr/local/work/.claude".into());
         let args: Vec<String> = bubblewrap_args(&policy, Path::new("/usr/local/work"))
             .iter()
             .map(|arg| arg.to_string_lossy().into_owned())
@@ -265,6 +283,7 @@ mod tests {
         let place = |word: &str, path: &str| args.windows(2).position(|pair| pair == [word, path]).unwrap();
         assert!(place("--ro-bind-try", "/usr") < place("--bind-try", "/usr/local/work"));
         assert!(place("--tmpfs", "/tmp") < place("--ro-bind-try", "/usr"));
+        assert!(place("--bind-try", "/usr/local/work") < place("--ro-bind-try", "/usr/local/work/.claude"));
         assert_eq!(args.last().unwrap(), "--");
     }
 

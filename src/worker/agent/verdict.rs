@@ -60,6 +60,9 @@ pub(super) fn outcome(transcript: &Transcript, ending: &Ending<'_>) -> Outcome {
             format!("the agent program cannot be started: {}; {advice}", clean(error)),
         );
     }
+    if ending.stopped == Some(StopReason::AgentUnknown) {
+        return never("the agent program does not know the agent of this command; is its file valid?".to_owned());
+    }
     if let Some(last) = transcript.last_result()
         && last.subtype == "success"
         && !last.is_error
@@ -114,8 +117,8 @@ fn stopped(reason: StopReason, transcript: &Transcript) -> Option<Outcome> {
         StopReason::Signalled => {
             Some(Outcome::Interrupted { message: "the agent's supervisor was told to end".to_owned() })
         }
-        // The result was there before, and it says how the run ended.
-        StopReason::ResultGrace => None,
+        // The result was there before, and it says how the run ended; the other was judged before.
+        StopReason::ResultGrace | StopReason::AgentUnknown => None,
     }
 }
 

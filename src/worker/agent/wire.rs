@@ -83,6 +83,8 @@ pub enum StopReason {
     /// The provider refuses the credentials, so further attempts of the agent program are pointless.
     CredentialsRefused,
     OutputLimit,
+    /// The agent program does not know the agent that it was to run, and went on without it.
+    AgentUnknown,
     /// The service ended while the agent was at work.
     ServiceGone,
     /// The result was there, but the agent did not end.

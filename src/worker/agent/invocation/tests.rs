@@ -76,7 +76,7 @@ fn arguments_are_as_they_were_measured() {
             &format!("--settings={settings}"),
             "--permission-mode=dontAsk",
             "--tools=Read,Grep,Glob,Skill,Agent",
-            "--allowedTools=Skill,Agent,Read",
+            "--allowedTools=Read(/**),Skill,Agent",
             "--max-turns=30",
             "--max-budget-usd=2.0000",
             "--session-id=00000000-0000-0000-0000-000000000007",
@@ -98,7 +98,7 @@ fn resumed_run_with_a_server_names_both() {
             .args;
     assert!(args.contains(&"--resume=00000000-0000-0000-0000-000000000007".to_owned()));
     assert!(args.contains(&"--mcp-config=/srv/attempts/1/mcp.json".to_owned()));
-    assert!(args.contains(&"--allowedTools=Skill,Agent,Read,mcp__skillhook__*".to_owned()));
+    assert!(args.contains(&"--allowedTools=Read(/**),Skill,Agent,mcp__skillhook__*".to_owned()));
     assert!(!args.iter().any(|arg| arg.starts_with("--agent") || arg.starts_with("--model")));
 }
 
@@ -194,10 +194,26 @@ fn odd_models_and_tool_rules_are_refused() {
 
 #[test]
 fn rules_offer_the_tools_that_they_name() {
-    let profile =
-        ToolProfile::of(&["Read", "Bash(git log:*)", "Bash(git diff:*)", "mcp__skillhook__get_task"].map(String::from));
-    assert_eq!(profile.offered, ["Read", "Bash"]);
-    assert_eq!(profile.allowed.len(), 4);
+    let rules =
+        ["Read", "Grep", "Write", "Bash(git log:*)", "Bash(git diff:*)", "Agent(a, b)", "mcp__skillhook__get_task"];
+    let profile = ToolProfile::of(rules);
+    assert_eq!(profile.offered, ["Read", "Grep", "Write", "Bash", "Agent"]);
+    let allowed = ["Bash(git log:*)", "Bash(git diff:*)", "Agent(a)", "Agent(b)", "mcp__skillhook__get_task"];
+    assert_eq!(profile.allowed, [&["Read(/**)", "Edit(/**)"], allowed.as_slice()].concat());
+    assert!(profile.uses_server(OWN_SERVER) && !ToolProfile::reader().uses_server(OWN_SERVER));
+    let quiet = profile.without_commands();
+    assert!(!quiet.offered.iter().chain(&quiet.allowed).any(|rule| rule.starts_with("Bash")));
+}
+
+#[test]
+fn profiles_differ_in_what_they_may_change() {
+    let changes = |profile: &ToolProfile| {
+        profile.allowed.iter().any(|rule| ["Edit(/**)", "Bash"].contains(&rule.as_str()) || rule.starts_with("mcp__"))
+    };
+    assert!(!changes(&ToolProfile::reader()));
+    assert!(changes(&ToolProfile::executor()));
+    let creator = ToolProfile::creator();
+    assert!(creator.uses_server(OWN_SERVER) && creator.offered == ToolProfile::reader().offered);
 }
 
 #[test]

@@ -97,6 +97,7 @@ pub struct Transcript {
     model: Option<String>,
     version: Option<String>,
     started: bool,
+    agents: Vec<String>,
     last_text: String,
     last_retry: Option<Retry>,
     usage_limit: Option<Option<Timestamp>>,
@@ -147,6 +148,12 @@ impl Transcript {
     /// Whether the agent program said that it is up.
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// Whether it said which agents it knows, and this one is not among them. A program that does not know an agent may
+    /// go on without it, and so without the agent's rules.
+    pub fn lacks_agent(&self, name: &str) -> bool {
+        !self.agents.is_empty() && !self.agents.iter().any(|agent| agent == name)
     }
 
     pub fn session_id(&self) -> Option<&str> {
@@ -216,13 +223,8 @@ impl Transcript {
         self.session_id = Some(session_id.clone()).filter(|id| !id.is_empty());
         self.model = Some(model.clone());
         self.version = Some(version.clone());
-        Event::Started {
-            session_id,
-            model,
-            version,
-            skills: texts_at(line, "skills"),
-            agents: texts_at(line, "agents"),
-        }
+        self.agents = texts_at(line, "agents");
+        Event::Started { session_id, model, version, skills: texts_at(line, "skills"), agents: self.agents.clone() }
     }
 
     fn api_retry(&mut self, line: &Value) -> Event {

@@ -1,0 +1,351 @@
+// Webhooks: which there are, what each needs, what it listens to, and where each command comes from.
+
+import { useMemo, useState } from 'preact/hooks';
+
+import { at, post } from '../api.js';
+import { link, setFields, useAction, useResource, useRoutes } from '../hooks.js';
+import { Act, Card, Choice, Copy, Diagnostics, Empty, Facts, Fault, Loaded, NotHere, Search, State, Text, When } from '../parts.jsx';
+import { Picture } from '../picture.jsx';
+import { Counted, Rows } from '../rows.jsx';
+import { count, short, standing, tail, whyNot } from '../words.js';
+
+const STATES = [['', 'Any state'], ['ready', 'Ready'], ['needs secret', 'Needs a secret'], ['stalled', 'Stalled'], ['not ready', 'Not ready'], ['disabled', 'Disabled']];
+const aboutFiles = (one) => one.kind.startsWith('reconcile.');
+
+export function Webhooks({ fields }) {
+  const isPicture = fields.view === 'picture';
+  return (
+    <>
+      <h1 tabIndex={-1}>Webhooks</h1>
+      <div class="tabs" role="group" aria-label="How to show them">
+        <button type="button" aria-pressed={!isPicture} onClick={() => setFields({ view: '' })}>
+          List
+        </button>
+        <button type="button" aria-pressed={isPicture} onClick={() => setFields({ view: 'picture' })}>
+          Picture
+        </button>
+      </div>
+      {isPicture ? <WholePicture fields={fields} /> : <List fields={fields} />}
+    </>
+  );
+}
+
+function WholePicture({ fields }) {
+  const search = fields.search ?? '';
+  const picture = useResource(`/api/picture?limit=30&search=${encodeURIComponent(search)}`, { when: aboutFiles });
+  return (
+    <>
+      <div class="toolbar">
+        <Search label="Only with this in a name" value={search} onChange={(next) => setFields({ search: next })} placeholder="github, review, planning…" />
+      </div>
+      <Loaded of={picture}>
+        {(value) =>
+          value.items.length ? (
+            <>
+              <Picture items={value.items} />
+              {value.left_out > 0 && <p class="hint">{count(value.left_out)} more webhooks are not drawn: search for a name to see them.</p>}
+            </>
+          ) : (
+            <Nothing isFiltered={search !== ''} />
+          )
+        }
+      </Loaded>
+    </>
+  );
+}
+
+function List({ fields }) {
+  const webhooks = useResource('/api/webhooks', { when: aboutFiles });
+  const status = useResource('/api/status');
+  const base = status.value?.receiver_url ?? '';
+  const all = webhooks.value?.items;
+  const wanted = useMemo(() => {
+    const search = (fields.search ?? '').toLowerCase();
+    return all?.filter((one) => (!search || `${one.id} ${one.name} ${one.provider}`.toLowerCase().includes(search)) && (!fields.state || standing(one) === fields.state)) ?? [];
+  }, [all, fields.search, fields.state]);
+  const columns = [
+    { name: 'Webhook', width: 'minmax(0, 2fr)', cell: (one) => <a href={link('webhooks', one.id)} class="clip">{one.id}</a> },
+    { name: 'State', width: '9rem', cell: (one) => <span title={whyNot(one)}><State of={standing(one)} /></span> },
+    { name: 'Provider', width: 'minmax(0, 1fr)', cell: (one) => <span class="clip">{one.provider}{one.is_builtin ? ' (built in)' : ''}</span> },
+    { name: 'Commands', width: '6rem', kind: 'number', cell: (one) => count(one.commands) },
+    { name: 'Address', width: 'minmax(0, 2.5fr)', cell: (one) => <span class="copyable"><code class="clip">{one.endpoint}</code><Copy text={base + one.endpoint} label={`Copy the address of ${one.id}`} /></span> },
+  ];
+  return (
+    <>
+      <div class="toolbar">
+        <Search label="Only with this in a name" value={fields.search} onChange={(search) => setFields({ search })} />
+        <Choice label="State" value={fields.state} options={STATES} onChange={(state) => setFields({ state })} />
+      </div>
+      <Loaded of={webhooks}>
+        {() => (
+          <>
+            <Counted items={wanted} what={wanted.length === 1 ? 'webhook' : 'webhooks'} />
+            <Rows label="Webhooks" items={wanted} columns={columns}>
+              <Nothing isFiltered={all.length > 0} />
+            </Rows>
+          </>
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+function Nothing({ isFiltered }) {
+  if (isFiltered) {
+    return (
+      <Empty title="No webhook is like that">
+        <p>Change the words above, or <button type="button" onClick={() => setFields({ search: '', state: '' })}>show all</button>.</p>
+      </Empty>
+    );
+  }
+  return (
+    <Empty title="There are no webhooks yet">
+      <p>
+        <code>skillhook init</code> lays the built-in ones down. A webhook of your own is a <code>webhook_config</code> in a
+        <code>SKILL.md</code> below <code>.claude/skills/</code>.
+      </p>
+    </Empty>
+  );
+}
+
+export function Webhook({ id }) {
+  const webhook = useResource(at`/api/webhooks/${id}`, { when: (one) => aboutFiles(one) || one.webhook === id });
+  return (
+    <>
+      <p class="crumbs"><a href={link('webhooks')}>Webhooks</a></p>
+      <h1 tabIndex={-1}>{id}</h1>
+      <Loaded of={webhook}>{(value) => <One webhook={value} reload={webhook.reload} />}</Loaded>
+    </>
+  );
+}
+
+function One({ webhook, reload }) {
+  const { spec } = webhook;
+  const status = useResource('/api/status');
+  const picture = useResource(`/api/picture?limit=50&search=${encodeURIComponent(spec.id)}`);
+  const drawn = picture.value?.items.filter((item) => item.id === spec.id) ?? [];
+  const paths = new Map(drawn.flatMap((item) => item.commands.map((command) => [command.name, command.path])));
+  const address = `${status.value?.receiver_url ?? ''}${spec.endpoint}`;
+  const state = standing(webhook);
+  return (
+    <>
+      <div class="headline">
+        <State of={state} />
+        <span>{spec.description}</span>
+        <Switch spec={spec} reload={reload} />
+      </div>
+      {state === 'needs secret' && <NeedsSecret webhook={webhook} />}
+      {state !== 'needs secret' && whyNot(webhook) && <p class="notice warn">{whyNot(webhook)}</p>}
+      <Diagnostics of={webhook.diagnostics} />
+      <div class="grid">
+        <Card title="Address">
+          <p class="copyable"><code class="wrap">{address}</code><Copy text={address} label="Copy the address" /></p>
+          <p class="hint">Enter it at {spec.provider} together with the secret.</p>
+          <Facts
+            of={[
+              ['Provider', spec.provider],
+              ['Layer', spec.builtin ? 'built in' : 'from this repository'],
+              ['Generation', count(webhook.generation)],
+              ['Signature', spec.requires_signature ? 'required' : <State of="unsigned">not required: anyone may call</State>],
+              ['Secrets', Object.entries(spec.secrets).map(([slot, references]) => `${slot}: ${references.map(secretName).join(', ')}`).join(' · ')],
+              ['Prefix', spec.prefixes.join(', ')],
+              ['Default command', spec.default_command],
+              ['Default agent', spec.target_agent],
+              ['Match', spec.match_mode],
+              ['Acknowledged by', spec.ack],
+              ['Answered by', spec.reply],
+            ]}
+          />
+        </Card>
+        <Card title="Who may call">
+          <Facts
+            of={[
+              ['Permission', spec.allow.permission ?? 'write, where the provider can tell'],
+              ['Actors', spec.allow.actors.join(', ')],
+              ['Associations', spec.allow.associations.join(', ')],
+              ['Bots', spec.allow.bots.join(', ') || 'none'],
+              ['Only in', spec.allow.resources.join(', ')],
+              ['At once', spec.concurrency_max],
+              ['Rate', spec.rate_limit && `${spec.rate_limit.max} in ${spec.rate_limit.per_seconds} s`],
+            ]}
+          />
+          <Conditions of={webhook.conditions} />
+        </Card>
+        <Test webhook={webhook} />
+      </div>
+      <Card title="Commands" wide>
+        <Commands spec={spec} paths={paths} />
+      </Card>
+      <Card title="Routing" wide>
+        {picture.error ? <Fault error={picture.error} reload={picture.reload} /> : drawn.length > 0 && <Picture items={drawn} />}
+      </Card>
+      <Latest id={spec.id} />
+    </>
+  );
+}
+
+function secretName(reference) {
+  if (typeof reference === 'string') return reference;
+  const [kind, value] = Object.entries(reference).find(([, text]) => typeof text === 'string') ?? [];
+  return kind === 'sealed' || kind === 'age' ? 'sealed in the file' : (value ?? 'set');
+}
+
+function NeedsSecret({ webhook }) {
+  const names = Object.values(webhook.spec.secrets).flat().map(secretName);
+  return (
+    <section class="notice warn" aria-label="A secret is missing">
+      <p><strong>{whyNot(webhook) || 'A secret is missing.'}</strong> Until it is there, deliveries are answered with 503 and nothing runs.</p>
+      <ol>
+        <li>Choose a long random secret and enter it at {webhook.spec.provider}.</li>
+        <li>Give the server the same one: {names.length ? <>set <code>{names.join(' or ')}</code> in its environment or its secrets directory</> : 'in its environment or its secrets directory'}.</li>
+        <li>Nothing needs a restart when the secret is a file; the state above changes by itself.</li>
+      </ol>
+    </section>
+  );
+}
+
+function Switch({ spec, reload }) {
+  const has = useRoutes();
+  const verb = spec.enabled ? 'disable' : 'enable';
+  const [run, { busy, error }] = useAction(async () => {
+    await post(at`/api/webhooks/${spec.id}/` + verb);
+    reload();
+  });
+  if (!has('POST', '/api/webhooks/{}/enable')) return null;
+  return (
+    <>
+      <Act run={run} busy={busy} label={spec.enabled ? 'Disable' : 'Enable'} confirm={spec.enabled ? 'Deliveries will be ignored.' : undefined} />
+      <Fault error={error} />
+    </>
+  );
+}
+
+function Conditions({ of }) {
+  if (!of.length) return null;
+  return (
+    <ul class="conditions">
+      {of.map((condition) => (
+        <li key={condition.type}>
+          <State of={condition.status === (condition.type !== 'Stalled' && condition.type !== 'Reconciling') ? 'ready' : condition.type === 'Stalled' ? 'stalled' : 'held'}>
+            {condition.type}: {condition.status ? 'yes' : 'no'}
+          </State>{' '}
+          <span class="hint">{condition.message || condition.reason}, <When at={condition.last_transition} /></span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** A dry run of a sample, or a real delivery that signs itself, whichever this server has. */
+function Test({ webhook }) {
+  const has = useRoutes();
+  const { spec } = webhook;
+  const [event, setEvent] = useState('');
+  const [text, setText] = useState(`${spec.prefixes[0] ?? ''} ${spec.default_command ?? spec.commands[0]?.name ?? ''}`.trim());
+  const [run, { busy, error }] = useAction(async () => post(at`/api/webhooks/${spec.id}/test`, { ...(event && { event }), ...(text && { text }) }));
+  const [result, setResult] = useState(null);
+  const known = has('POST', '/api/webhooks/{}/test');
+  if (known === undefined) return null;
+  return (
+    <Card title="Test">
+      {known ? (
+        <form onSubmit={(submitted) => { submitted.preventDefault(); run().then((value) => value && setResult(value)); }}>
+          <p class="hint">A sample of this provider is matched and rendered; nothing runs and nothing is answered.</p>
+          <label class="field"><span>Event (empty: the provider’s usual one)</span><input value={event} onInput={(typed) => setEvent(typed.currentTarget.value)} spellcheck={false} /></label>
+          <label class="field"><span>Text of the comment or message</span><input value={text} onInput={(typed) => setText(typed.currentTarget.value)} /></label>
+          <button type="submit" class="primary" disabled={busy}>{busy ? 'Sending…' : 'Send a test'}</button>
+          <Fault error={error} />
+          {result && <Tested result={result} />}
+        </form>
+      ) : (
+        <NotHere what="The test" command={`skillhook trigger ${spec.provider}`} />
+      )}
+    </Card>
+  );
+}
+
+function Tested({ result }) {
+  const rules = result.rules ?? result.decision?.rules ?? result.items?.flatMap((item) => item.rules ?? []) ?? [];
+  const prompts = result.prompts ?? result.tasks ?? [];
+  return (
+    <div role="status">
+      {rules.length > 0 && <Rules of={rules} />}
+      {prompts.map((prompt, n) => (
+        <Text key={n} label={`Prompt ${n + 1}`}>{prompt.prompt ?? prompt.text ?? JSON.stringify(prompt, null, 2)}</Text>
+      ))}
+      {!rules.length && <Text label="Result of the test">{JSON.stringify(result, null, 2)}</Text>}
+    </div>
+  );
+}
+
+/** Rule by rule: which command, did it match, and why. */
+export function Rules({ of }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="Rules">
+      <table class="rules">
+        <thead><tr><th scope="col">Command</th><th scope="col">Result</th><th scope="col">Why</th></tr></thead>
+        <tbody>
+          {of.map((rule) => (
+            <tr key={rule.command}>
+              <th scope="row">{rule.command}</th>
+              <td><State of={rule.matched ? 'matched' : 'not matched'} /></td>
+              <td>{rule.why}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function Commands({ spec, paths }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="Commands of this webhook">
+      <table>
+        <thead><tr><th scope="col">Command</th><th scope="col">Called by</th><th scope="col">Agent</th><th scope="col">Comes from</th><th scope="col">What it does</th></tr></thead>
+        <tbody>
+          {spec.commands.map((command) => (
+            <tr key={command.name}>
+              <th scope="row">
+                {command.name}
+                {command.requires_approval && <> <State of="held">asks first</State></>}
+              </th>
+              <td>{command.triggers.length ? command.triggers.join(', ') : ['its name', ...command.aliases].join(', ')}{command.conditions && <span class="hint"> with conditions</span>}</td>
+              <td>{agentOf(command, spec)}</td>
+              <td><a href={link('files', 'skills', command.source)}>{command.source}</a><br /><span class="hint">{paths.get(command.name) ?? 'comes with the program'}</span></td>
+              <td>{command.description}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function agentOf(command, spec) {
+  if (!['create_task', 'ask'].includes(command.action)) return 'none: answered at once';
+  return command.target_agent ?? `${spec.target_agent} decides`;
+}
+
+function Latest({ id }) {
+  const deliveries = useResource(`/api/deliveries?limit=10&webhook=${encodeURIComponent(id)}`, { when: (one) => one.webhook === id });
+  return (
+    <Card title="Latest deliveries" wide aside={<a href={link('deliveries', { webhook: id })}>All of them</a>}>
+      <Loaded of={deliveries}>
+        {({ items }) =>
+          items.length ? (
+            <ul class="lines">
+              {items.map((one) => (
+                <li key={one.id}>
+                  <a href={link('deliveries', one.id)}>{tail(one.id)}</a> <State of={one.outcome} /> {one.events.join(', ')} {one.actor && `by ${short(one.actor, 40)}`} <When at={one.received_at} />
+                </li>
+              ))}
+            </ul>
+          ) : (
+            <Empty title="Nothing has come in yet">Copy the address above to {id}’s provider, or send a test.</Empty>
+          )
+        }
+      </Loaded>
+    </Card>
+  );
+}

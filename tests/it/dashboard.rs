@@ -1,0 +1,115 @@
+//! The dashboard in a real browser against the real binary. The stories are in `tests/browser`; `tests/run` installs
+//! what they need. Where that is missing they are passed over with a line, except in CI.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use skillhook::model::secret::SecretSet;
+
+use crate::gateway::{Gateway, Setup, Webhook};
+use crate::service::{SECRET, Service};
+
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where pictures go: below the target directory, beside the test binaries.
+fn pictures() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().find(|path| path.ends_with("target")).unwrap_or(&std::env::temp_dir()).join("browser")
+}
+
+/// Whether a test can run here. In CI it must.
+fn can_run(needed: &[PathBuf]) -> bool {
+    let missing: Vec<&PathBuf> = needed.iter().filter(|path| !path.exists()).collect();
+    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(missing.is_empty() || !in_ci, "missing in CI: {missing:?} (tests/run installs it)");
+    if !missing.is_empty() {
+        eprintln!("passed over: {missing:?} is not there (tests/run installs it)");
+    }
+    missing.is_empty()
+}
+
+fn browser_can_run() -> bool {
+    can_run(&[CHROMIUM.into(), package().join("tests/browser/node_modules")])
+}
+
+/// Runs a story of `tests/browser` with a service.
+async fn tell(story: &'static str, service: &Service) {
+    let settings = json!({
+        "admin": service.admin_url(""),
+        "receiver": service.url(""),
+        "root": service.root(),
+        "secret": SECRET,
+    });
+    tokio::task::spawn_blocking(move || run(story, settings)).await.unwrap();
+}
+
+/// Shows what the story said.
+fn run(story: &str, mut settings: Value) {
+    settings["out"] = json!(pictures());
+    settings["chromium"] = json!(CHROMIUM);
+    let mut node = Command::new("node");
+    node.arg(package().join("tests/browser").join(story)).env("BROWSER_TEST", settings.to_string());
+    let output = node.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{story}\n{said}");
+    eprintln!("{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_day_goes_well_in_a_browser() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 3 })).await;
+    tell("day.mjs", &service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_fits_light_and_dark_wide_and_narrow() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({ "text": "It is slow because of **one** query." })).await;
+    tell("screens.mjs", &service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_write_is_shown_as_text() {
+    if !browser_can_run() {
+        return;
+    }
+    let text =
+        "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script> [x](javascript:window.hacked=1)";
+    let service = Service::started(json!({ "text": text })).await;
+    tell("hostile.mjs", &service).await;
+}
+
+#[test]
+fn ten_thousand_webhooks_are_looked_through() {
+    if !browser_can_run() {
+        return;
+    }
+    let secrets = SecretSet::new().with("webhook_secret", "hunter2");
+    let webhook = |n: usize| Webhook::of("github", secrets.clone()).called(&format!("w-{n:05}"));
+    let gateway = Gateway::start(Setup::with((0..10_000).map(webhook)));
+    let address = |address: std::net::SocketAddr| format!("http://{address}");
+    let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
+    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2" }));
+}
+
+#[test]
+fn built_files_of_the_dashboard_match_their_sources() {
+    let build = package().join("src/dashboard/build");
+    if !can_run(&[build.join("node_modules")]) {
+        return;
+    }
+    let output = Command::new("node").args(["build.mjs", "--check"]).current_dir(build).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
