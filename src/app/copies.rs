@@ -111,7 +111,7 @@ pub async fn index_of(config: &Config, rules: Option<&copies::manifest::Rules>) 
     let ledger = parts.ledger.clone();
     let passed = tokio::task::spawn_blocking(move || {
         let (mut reconciler, _published) = Reconciler::new(parts)?;
-        let activation = Activation { scope: Scope::Everything, reasons: ["restore"].into(), allow_prune: false };
+        let activation = Activation::of(Scope::Everything, "restore");
         Ok::<_, Error>(reconciler.pass(1, &activation)?.0.report.index_digest)
     });
     let digest = passed.await.map_err(|error| Error::new(Code::Bug, "the pass panicked").detail(error))??;

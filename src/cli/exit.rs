@@ -57,6 +57,9 @@ impl From<Code> for Exit {
                 | Code::AgentRefused | Code::ReplyRefused | Code::PermissionDenied | Code::CopyConflict | Code::Conflict
                 | Code::Refused => Exit::Refused,
             Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,
+            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable | Code::CopyUnavailable => {
+                Exit::RemoteAway
+            }
             Code::TemplateRender | Code::ListenFailed | Code::SecretMissing | Code::NotReady | Code::IndexDamaged
                 | Code::IndexWrite | Code::GitFailed | Code::GitBusy | Code::RevisionMissing | Code::TreeUnreadable
                 | Code::LedgerUnavailable | Code::LedgerDamaged | Code::LedgerNewer | Code::CopyDamaged
