@@ -15,6 +15,7 @@ pub mod repo;
 pub mod secrets;
 pub mod telemetry;
 
+pub mod change;
 pub mod copies;
 pub mod reconcile;
 pub mod respond;

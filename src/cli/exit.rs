@@ -40,34 +40,39 @@ impl From<Exit> for ExitCode {
     }
 }
 
-impl From<Code> for Exit {
-    #[rustfmt::skip] // A table: a line for each code would not fit a screen.
-    fn from(code: Code) -> Self {
-        match code {
-            Code::FrontmatterUnreadable | Code::FrontmatterYaml | Code::FrontmatterLimit | Code::SkillIdentity
-                | Code::ConfigField | Code::ConfigValue | Code::ProviderUnknown | Code::EndpointTaken
-                | Code::CommandConflict | Code::ReferenceMissing | Code::SecretReference | Code::PlaintextSecret
-                | Code::DefinitionInvalid | Code::UnsafePath | Code::OpenToAnyone | Code::TemplateSyntax
-                | Code::TemplateForbidden | Code::TemplateLimit | Code::SettingInvalid | Code::NotARepository
-                | Code::InsecureBinding | Code::BadPayload | Code::UnsupportedContent | Code::ReplyTarget | Code::CopyKey
-                | Code::Usage => Exit::Usage,
-            Code::UnknownEndpoint | Code::NotFound => Exit::NotFound,
-            Code::DataDirectoryBusy | Code::MethodNotAllowed | Code::BodyTooLarge | Code::NotVerified
-                | Code::RateLimited | Code::WebhookDisabled | Code::PruneHeld | Code::StaleAttempt | Code::WrongState
-                | Code::AgentRefused | Code::ReplyRefused | Code::PermissionDenied | Code::CopyConflict | Code::Conflict
-                | Code::Refused => Exit::Refused,
-            Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,
-            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable | Code::CopyUnavailable => {
-                Exit::RemoteAway
+/// Which code ends in which exit; a code that is missing here does not compile.
+macro_rules! exits {
+    ($($exit:ident: $($code:ident)*;)*) => {
+        impl From<Code> for Exit {
+            fn from(code: Code) -> Self {
+                match code { $($(Code::$code)|* => Exit::$exit,)* }
             }
-            Code::TemplateRender | Code::ListenFailed | Code::SecretMissing | Code::NotReady | Code::IndexDamaged
-                | Code::IndexWrite | Code::GitFailed | Code::GitBusy | Code::RevisionMissing | Code::TreeUnreadable
-                | Code::LedgerUnavailable | Code::LedgerDamaged | Code::LedgerNewer | Code::CopyDamaged
-                | Code::RestoreDiffers | Code::EngineNewer | Code::AgentMissing | Code::AgentFailed | Code::AgentLimit
-                | Code::WorkspaceFailed => Exit::Difference,
-            Code::Bug => Exit::Bug,
         }
-    }
+    };
+}
+
+exits! {
+    Usage:
+        FrontmatterUnreadable FrontmatterYaml FrontmatterLimit SkillIdentity ConfigField ConfigValue
+        ProviderUnknown EndpointTaken CommandConflict ReferenceMissing SecretReference PlaintextSecret
+        DefinitionInvalid UnsafePath OpenToAnyone TemplateSyntax TemplateForbidden TemplateLimit SettingInvalid
+        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget CopyKey ChangeInvalid EditUnsafe Usage;
+    NotFound:
+        UnknownEndpoint NotFound;
+    Refused:
+        DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
+        StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied
+        CopyConflict Conflict StillReferenced BuiltinStays Refused;
+    TimedOut:
+        BodyIncomplete AgentTimeout TimedOut;
+    RemoteAway:
+        ServerAway RemoteUnavailable ReplyUnavailable CopyUnavailable;
+    Difference:
+        TemplateRender ListenFailed SecretMissing NotReady IndexDamaged IndexWrite GitFailed GitBusy
+        RevisionMissing TreeUnreadable LedgerUnavailable LedgerDamaged LedgerNewer AgentMissing AgentFailed
+        AgentLimit WorkspaceFailed CopyDamaged RestoreDiffers EngineNewer;
+    Bug:
+        Bug;
 }
 
 #[cfg(test)]

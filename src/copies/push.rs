@@ -125,11 +125,10 @@ impl Pusher {
     fn pending(&self, target: &Target, base: Option<&Manifest>) -> Result<Pending> {
         let named = |commits: Vec<CommitId>| {
             let with_index = |commit: CommitId| {
-                let newest = commit == target.commit;
-                let index = if newest { target.index } else { self.repository.index_of(&commit)? };
-                Ok(Target { commit, index })
+                let index = target.index.filter(|_| commit == target.commit);
+                Target { commit, index }
             };
-            Ok(Pending::Commits(commits.into_iter().map(with_index).collect::<Result<Vec<_>>>()?))
+            Ok(Pending::Commits(commits.into_iter().map(with_index).collect()))
         };
         let tip = &target.commit;
         let Some(base) = base else { return named(vec![tip.clone()]) };

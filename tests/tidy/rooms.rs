@@ -16,10 +16,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("postgres", &["error"]),
     ("copies", &["error", "model", "seam", "telemetry", "repo", "reconcile", "postgres"]),
     ("reconcile", &["error", "model", "seam", "telemetry", "index", "ledger", "repo"]),
+    ("change", &["error", "model", "seam", "index", "ledger", "repo", "reconcile"]),
     ("workspace", &["error", "model", "seam", "telemetry", "repo"]),
     ("respond", &["error", "model", "seam", "telemetry", "secrets", "ledger"]),
     ("worker", &["error", "model", "seam", "telemetry", "ledger", "workspace"]),
-    ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile"]),
+    ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile", "change"]),
     (
         "app",
         &[
@@ -33,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ledger",
             "repo",
             "reconcile",
+            "change",
             "copies",
             "workspace",
             "respond",
@@ -59,6 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ledger",
             "repo",
             "reconcile",
+            "change",
             "copies",
             "worker",
             "http",
