@@ -1,6 +1,8 @@
 //! The only reader of `skillhook.toml` and of the environment (apart from `secrets/env.rs`): raw text in, checked
 //! settings out. Precedence: flag > environment (`SKILLHOOK_SERVER_LISTEN` for `server.listen`) > `skillhook.toml` > default.
 
+mod copies;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, Error, Result};
 use crate::model::change::{WriteMode, WriteModes};
 use crate::model::ids::ProviderName;
+
+pub use copies::Copy;
 
 /// The name of the settings file beside `.claude/`.
 pub const FILE: &str = "skillhook.toml";
@@ -240,35 +244,6 @@ impl Default for Secrets {
     }
 }
 
-/// A cloud copy: every committed revision is pushed to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Copy {
-    /// How conditions, metrics and messages call it; by default the kind of its place.
-    pub name: Option<String>,
-    /// `dir:PATH`, `s3:BUCKET/PREFIX` (with the AWS_… variables), `postgres://USER@HOST/DATABASE` (with PGPASSWORD), or
-    /// `env:NAME` for a line that stands in the environment.
-    pub to: String,
-    /// Copy the git history too, as bundles.
-    pub history: bool,
-    /// The variable with the age key that content is sealed to before it leaves.
-    pub age_key_env: Option<String>,
-    /// The file with that key; relative to the data directory.
-    pub age_key_file: Option<PathBuf>,
-}
-
-impl Default for Copy {
-    fn default() -> Self {
-        Self { name: None, to: String::new(), history: true, age_key_env: None, age_key_file: None }
-    }
-}
-
-impl Copy {
-    pub fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_else(|| self.to.split(':').next().unwrap_or_default())
-    }
-}
-
 /// What flags say over everything else.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -355,7 +330,7 @@ impl Config {
         at_least_one("git.network_seconds", settings.git.network_seconds)?;
         one_of("server.log_format", &settings.server.log_format, &["text", "json"])?;
         one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "required", "bubblewrap", "landlock", "off"])?;
-        check_copies(&settings.copies)?;
+        copies::check(&settings.copies)?;
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;
         }
@@ -400,38 +375,8 @@ fn read(file: &Path, environment: &BTreeMap<String, String>) -> Result<Settings>
     }
     let built = builder.build().map_err(|error| invalid(FILE, &error.to_string()))?;
     let mut settings: Settings = built.try_deserialize().map_err(|error| invalid(FILE, &error.to_string()))?;
-    if let Some(copy) = settings.copies.iter().find(|copy| tells_a_password(&copy.to)) {
-        return Err(invalid(&format!("copies.{}", copy.name()), "a password does not belong into a file")
-            .hint("write `to = \"env:NAME\"` and put the line into that variable, or set PGPASSWORD"));
-    }
-    if let Some(list) = environment.get("SKILLHOOK_COPIES") {
-        let copy = |to: &str| Copy { to: to.to_owned(), ..Copy::default() };
-        settings.copies = list.split_whitespace().map(copy).collect();
-    }
+    settings.copies = copies::named(settings.copies, environment)?;
     Ok(settings)
-}
-
-fn tells_a_password(line: &str) -> bool {
-    url::Url::parse(line)
-        .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password"))
-}
-
-/// Names are parts of git refs and labels of metrics.
-fn check_copies(copies: &[Copy]) -> Result<()> {
-    for (n, copy) in copies.iter().enumerate() {
-        let name = copy.name();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
-            return Err(invalid("copies.name", "1 to 40 of the characters a-z, 0-9 and `-`"));
-        }
-        if copies[..n].iter().any(|other| other.name() == name) {
-            return Err(invalid("copies.name", &format!("two copies are called `{name}`: give each a name")));
-        }
-        if copy.to.is_empty() {
-            return Err(invalid("copies.to", "says where the copy is"));
-        }
-    }
-    Ok(())
 }
 
 /// The dotted keys of all settings that hold one value.
@@ -472,7 +417,7 @@ fn one_of(setting: &str, value: &str, allowed: &[&str]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str, environment: &[(&str, &str)]) -> Result<Settings> {
+    pub(super) fn read_text(text: &str, environment: &[(&str, &str)]) -> Result<Settings> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         std::fs::write(&file, text).unwrap();
@@ -493,22 +438,6 @@ mod tests {
         let error = read_text("[server]\nlistn = \"x\"\n", &[]).unwrap_err();
         assert_eq!(error.code(), Code::SettingInvalid);
         assert!(error.message().contains("listn"), "{error}");
-    }
-
-    #[test]
-    fn copies_come_from_the_file_or_the_environment_and_never_with_a_password_in_the_file() {
-        let text = "[[copies]]\nto = \"dir:/backup\"\n[[copies]]\nname = \"far\"\nto = \"s3:b/p\"\nhistory = false\n";
-        let settings = read_text(text, &[]).unwrap();
-        let names: Vec<_> = settings.copies.iter().map(Copy::name).collect();
-        assert_eq!(names, ["dir", "far"]);
-        check_copies(&settings.copies).unwrap();
-        let settings = read_text(text, &[("SKILLHOOK_COPIES", "env:COPY dir:/other")]).unwrap();
-        let places: Vec<_> = settings.copies.iter().map(|copy| copy.to.as_str()).collect();
-        assert_eq!(places, ["env:COPY", "dir:/other"]);
-        let told = read_text("[[copies]]\nto = \"postgres://u:hunter2@h/d\"\n", &[]).unwrap_err();
-        assert!(told.message().contains("password") && !told.internal().contains("hunter2"), "{told:?}");
-        let twice = read_text("[[copies]]\nto = \"dir:/a\"\n[[copies]]\nto = \"dir:/b\"\n", &[]).unwrap();
-        assert!(check_copies(&twice.copies).unwrap_err().message().contains("two copies"));
     }
 
     #[test]
