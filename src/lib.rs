@@ -17,6 +17,7 @@ pub mod telemetry;
 
 pub mod change;
 pub mod copies;
+pub mod mcp;
 pub mod reconcile;
 pub mod respond;
 pub mod workspace;
