@@ -93,6 +93,16 @@ async fn a_token_is_asked_for_and_kept_out_of_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_cannot_be_saved_and_what_is_right_is_in_force() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read,write");
+    tell_with("edit.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drafts_are_judged_as_files_are() {
     let service = Service::started(json!({})).await;
     let token = token(&service, "read");
