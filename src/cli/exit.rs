@@ -63,6 +63,7 @@ exits! {
     Refused:
         DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
         StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied TokenMissing ScopeMissing Outdated
+        BudgetSpent ApprovalRefused ApprovalVoid
         Conflict StillReferenced BuiltinStays Refused;
     TimedOut:
         BodyIncomplete AgentTimeout TimedOut;

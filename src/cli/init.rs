@@ -22,7 +22,7 @@ const IGNORED: &str = ".skillhook/";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Creates a git repository where there is none, the shipped agents and skills below `.claude/`, a commented
+Creates a git repository where there is none, the shipped agents and skills below `.claude/`, a commented \
 skillhook.toml, and a line in .gitignore. What is there stays as it is.
 
 Examples:
@@ -60,11 +60,12 @@ impl Init {
     }
 }
 
-const NEXT: &str = "\
-  1. skillhook validate                      check the files
-  2. export GITHUB_WEBHOOK_SECRET=…          the secret that you give GitHub for this webhook
-  3. skillhook up                            serve it: http://127.0.0.1:8080/webhooks/github
-  4. skillhook trigger github.issues.opened  send a signed sample
+const NEXT: &str = "  1. skillhook doctor                 is everything there that the service needs?
+  2. export GITHUB_WEBHOOK_SECRET=…   the secret that you give GitHub for this webhook
+     export GITHUB_TOKEN=…            for answers; name it in skillhook.toml, [providers.github]
+  3. skillhook up                     serve it: http://127.0.0.1:8080/webhooks/github
+  4. skillhook trigger github.issue_comment.created --override comment.body='@agent help'
+                                      in another terminal: send a signed sample
 `skillhook demo` shows the whole way without touching anything.";
 
 /// What was done with each file.

@@ -5,6 +5,8 @@
 //! one. Nothing in here decides anything about webhooks: it asks the rooms that do.
 
 mod about;
+mod add;
+mod chat;
 mod client;
 mod context;
 mod delivery;
@@ -16,6 +18,7 @@ mod get;
 mod init;
 mod kind;
 mod live;
+mod mcp;
 mod output;
 mod plan;
 mod record;
@@ -85,9 +88,9 @@ Settings come from flags, then the environment (SKILLHOOK_SERVER_LISTEN for serv
 #[command(long_about = "\
 A webhook gateway for coding agents.
 
-Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and
-`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of them,
-and answers at the source when a run has ended.")]
+Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and \
+`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of \
+them, and answers at the source when a run has ended.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -161,6 +164,18 @@ enum Command {
     /// Make, list and revoke tokens of the admin API
     #[command(subcommand)]
     Token(token::Token),
+    /// Put a skill or an agent into the running service
+    Add(add::Add),
+    /// Take a skill or an agent out of it
+    Remove(add::Remove),
+    /// Talk with the running service: its agents answer, and change what you confirm
+    Chat(chat::Chat),
+    /// Pass an agent's calls of tools on to the service; the service starts it
+    Mcp(mcp::Mcp),
+    /// Let a task run that waits for an approval
+    Approve(task::Approve),
+    /// End a task that waits for an approval
+    Reject(task::Reject),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -214,6 +229,12 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Seal(command) => command.run(context),
         Command::Secret(command) => context.block_on(command.run(context)),
         Command::Token(command) => context.block_on(command.run(context)),
+        Command::Add(command) => context.block_on(command.run(context)),
+        Command::Remove(command) => context.block_on(command.run(context)),
+        Command::Chat(command) => context.block_on(command.run(context)),
+        Command::Mcp(command) => context.block_on(command.run(context)),
+        Command::Approve(command) => context.block_on(command.run(context)),
+        Command::Reject(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

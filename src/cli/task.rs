@@ -1,4 +1,4 @@
-//! `logs`, `retry` and `cancel`: one task, followed and steered.
+//! `logs`, `retry`, `cancel`, `approve` and `reject`: one task, followed and steered.
 
 use clap::Args;
 use serde_json::Value;
@@ -54,6 +54,57 @@ pub struct Cancel {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Lets a task run that waits for an approval. `skillhook get approvals` lists those, `skillhook describe task ID` shows
+the prompt. With --digest the approval counts only if the prompt is still the one that was looked at.
+
+Examples:
+  skillhook approve tsk_0197a3c0de7d7f0b8a5d3c2b1a098765
+  skillhook approve tsk_0197a3c0de7d7f0b8a5d3c2b1a098765 --digest 5f8b2c01a9d3")]
+pub struct Approve {
+    /// The task's id
+    task: String,
+    /// The SHA-256 of the prompt that was looked at, or its beginning
+    #[arg(long, value_name = "SHA-256")]
+    digest: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends a task that waits for an approval; its source is told so.
+
+Examples:
+  skillhook reject tsk_0197a3c0de7d7f0b8a5d3c2b1a098765
+  skillhook reject tsk_0197a3c0de7d7f0b8a5d3c2b1a098765 --reason 'not before the release'")]
+pub struct Reject {
+    /// The task's id
+    task: String,
+    /// Said at the source
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl Approve {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let route = Route::api(&["tasks", bare(&self.task), "approve"]).with_some("digest", self.digest);
+        decided(context, route).await
+    }
+}
+
+impl Reject {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let route = Route::api(&["tasks", bare(&self.task), "reject"]).with_some("reason", self.reason);
+        decided(context, route).await
+    }
+}
+
+async fn decided(context: &Context, route: Route) -> Result<Exit> {
+    let task = context.client()?.post(route, DEADLINE).await?;
+    context.output.value(&task, |task| format!("{}\n", one_line(task)));
+    Ok(Exit::Done)
+}
+
 impl Logs {
     pub async fn run(self, context: &Context) -> Result<Exit> {
         let client = context.client()?;
@@ -64,8 +115,15 @@ impl Logs {
             follow(&client, id, &mut place, context).await?;
             place.read(&client, id, context).await?;
         }
-        if place.next == 0 {
+        let silent = place.next == 0;
+        if silent {
             context.output.note("the agent has not said anything");
+        }
+        if ended || self.follow || silent {
+            let task = client.get(Route::api(&["tasks", id]), DEADLINE).await?;
+            let reason = task.pointer("/reason/message").and_then(Value::as_str).map(harmless);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            context.output.note(&format!("{}{reason}", one_line(&task)));
         }
         Ok(Exit::Done)
     }
@@ -147,9 +205,10 @@ async fn cancelled(client: &Client, id: &str) -> Result<Value> {
     client.post(Route::api(&["tasks", id, "cancel"]), DEADLINE).await
 }
 
-/// The id out of `task/ID`, as `-o name` prints it.
+/// The id out of `task/ID`, `approval/ID` or `dead-letter/ID`, as `-o name` prints it.
 fn bare(task: &str) -> &str {
-    task.strip_prefix("task/").unwrap_or(task)
+    let bare = |kind| task.strip_prefix(kind);
+    bare("task/").or_else(|| bare("approval/")).or_else(|| bare("dead-letter/")).unwrap_or(task)
 }
 
 fn has_ended(task: &Value) -> bool {

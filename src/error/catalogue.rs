@@ -83,6 +83,9 @@ codes! {
     ListenFailed = "0304", 500, HumanNeeded, "an address cannot be listened on";
     ServerAway = "0305", 503, HumanNeeded, "no server answers";
     InsecureBinding = "0306", 422, HumanNeeded, "the admin listener may not leave loopback";
+    BudgetSpent = "0307", 429, Wait, "a budget of the day is used up";
+    ApprovalRefused = "0310", 403, HumanNeeded, "this person may not decide the task";
+    ApprovalVoid = "0311", 409, HumanNeeded, "the approval is about another prompt";
 
     UnknownEndpoint = "0401", 404, Never, "there is no webhook at this address";
     MethodNotAllowed = "0402", 405, Never, "the method is not allowed here";

@@ -37,6 +37,7 @@ impl Listener {
     pub fn tcp(address: &str) -> Result<Self> {
         let refuse = |error: io::Error| {
             Error::new(Code::ListenFailed, format!("`{address}` cannot be listened on: {}", reason(&error)))
+                .hint("choose others with `--listen` and `--admin-listen`, or in skillhook.toml below [server]")
                 .detail(error)
         };
         let resolved = resolve(address)?;

@@ -8,16 +8,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
-use super::command::{Answer, Command, Job, OutboxDone, Reply};
-use super::encode::EncodedAccept;
+use super::command::{Answer, Command, Job, OutboxDone, Reply, Reserve};
+use super::encode::{EncodedAccept, EncodedTask};
 use super::lanes::{Lane, Lanes};
 use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
+use super::store::kept::TranscriptRow;
 use super::store::salvage::Salvage;
 use super::store::unavailable;
 use super::writer::Writer;
-use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, Options};
+use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, NewTask, Options};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::model::approval::Decision;
 use crate::model::digest::Digest;
 use crate::model::ids::{OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::PreparedLookup;
@@ -124,6 +126,18 @@ impl Ledger {
         }
     }
 
+    /// A task that no delivery brings: a message of a conversation, or a child of another task. `provider` is whose
+    /// calls answer for it.
+    pub async fn create(&self, task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<()> {
+        let webhook = task.spec.webhook.clone();
+        let task = Box::new(EncodedTask::alone(task, provider, now)?);
+        let bytes = task.spec.len();
+        match self.ask(Lane::Fast, bytes, Command::Create { webhook, task }).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Tasks that were running when the last process ended. They are leased again only after [`Ledger::finish`] or
     /// `Released` says what became of them.
     pub async fn interrupted(&self) -> Result<Vec<Interrupted>> {
@@ -223,6 +237,38 @@ impl Ledger {
         not_before: Timestamp,
     ) -> Result<()> {
         self.tell(0, Command::OutboxDone(OutboxDone { id, state, url, error, not_before })).await
+    }
+
+    /// A person approves a task that waits for it, or rejects it; what is said at the source goes out with it.
+    pub async fn decide(&self, task: TaskId, decision: Decision, now: Timestamp) -> Result<Task> {
+        self.ask_task(0, Command::Decide { task, decision, now }).await
+    }
+
+    /// Ends what waited too long for a person; answers how many tasks those were. Asks nobody while nothing waits.
+    pub async fn expire(&self, now: Timestamp) -> Result<usize> {
+        let depth = self.depth().await?;
+        if depth.awaiting_approval + depth.waiting_input == 0 {
+            return Ok(0);
+        }
+        match self.ask(Lane::Slow, 0, Command::Expire { now }).await? {
+            Answer::Expired(count) => Ok(count),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Counts a run that is about to begin; why it may not, where a budget of the day is used up.
+    pub async fn reserve(&self, reserve: Reserve) -> Result<Option<Reason>> {
+        match self.ask(Lane::Slow, 0, Command::Reserve(reserve)).await? {
+            Answer::Reserved(refusal) => Ok(refusal),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Keeps the agent program's record of a conversation, so that another node can go on with it.
+    pub async fn put_transcript(&self, conversation: &str, session_id: &str, content: Vec<u8>) -> Result<()> {
+        let (bytes, session_id) = (content.len(), session_id.to_owned());
+        let transcript = TranscriptRow { session_id, content };
+        self.tell(bytes, Command::PutTranscript { conversation: conversation.to_owned(), transcript }).await
     }
 
     pub async fn append_log(&self, task: TaskId, lines: Vec<LogLine>) -> Result<()> {

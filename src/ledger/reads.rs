@@ -11,6 +11,7 @@ use super::rows::{Conversation, Delivery, Generation, Happening, KeptAnswer, Log
 use super::store::codec::Row;
 use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
+    TranscriptRow,
 };
 use super::store::tables::{DeadMark, Entry, Reader, TaskOf, join};
 use super::store::{Failure, damaged_file, unavailable};
@@ -70,6 +71,16 @@ impl Ledger {
         self.read(move |reader| {
             let row = reader.rows::<ConversationRow>()?.get(id.as_bytes())?;
             Ok(row.map(|row| row.conversation).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// The agent program's record of a session, where one is kept.
+    pub async fn transcript(&self, conversation: &str, session_id: &str) -> Result<Option<Vec<u8>>> {
+        let (id, session_id) = (conversation.to_owned(), session_id.to_owned());
+        self.read(move |reader| {
+            let row = reader.rows::<TranscriptRow>()?.get(id.as_bytes())?;
+            Ok(row.filter(|row| row.session_id == session_id).map(|row| row.content))
         })
         .await
     }

@@ -75,6 +75,8 @@ pub enum Purpose {
     Ack,
     /// The answer of a task, or the text of a `comment` command.
     Reply,
+    /// What a `forward` command posts to a target of the operator.
+    Forward,
 }
 
 /// A call that waits to be made, is being made, or was made.
@@ -120,6 +122,9 @@ pub struct Conversation {
     /// Cumulative cost that the agent program last reported for that session, in US dollars.
     pub session_cost_usd: f64,
     pub turns: u32,
+    /// The task that began it, where that asked for a fresh start.
+    #[serde(default)]
+    pub begun_by: Option<TaskId>,
 }
 
 /// The generation of a webhook: counts up whenever its effective spec changes.

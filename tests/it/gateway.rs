@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::wire::{Answer, exchange};
 
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The catalogue, read once: that takes a while in a debug build.
 pub fn catalogue() -> &'static Catalogue {

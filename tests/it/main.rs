@@ -10,15 +10,19 @@
 )]
 
 mod access;
+mod actions;
 mod admin;
 mod agent_run;
 mod anthropic;
+mod approvals;
 mod changes;
 mod claude;
 mod cli;
 mod corpus;
 mod crash;
+mod creators;
 mod dashboard;
+mod demo;
 mod disk;
 mod files;
 mod gateway;
@@ -28,9 +32,15 @@ mod http_server;
 mod ledger;
 mod main_job;
 mod provider_corpus;
+mod providers;
 mod real_agent;
+mod real_run;
 mod receiver;
+mod senders;
 mod service;
 mod stream;
+mod standin;
+mod steps;
+mod strace;
 mod wire;
 mod writes;

@@ -6,6 +6,7 @@
 
 pub mod access;
 mod changes;
+mod chat;
 mod deliveries;
 mod docs;
 mod feed;
@@ -50,6 +51,7 @@ use super::dashboard;
 use super::exchange::{self, BodyStream, Head, Outgoing};
 use super::serve::Limits;
 use crate::error::{Code, Error, Result};
+use crate::model::task::TaskState;
 
 /// The admin API as a filter; `listener` is its name in logs and metrics.
 pub fn filter(listener: &'static str, state: Arc<ApiState>, limits: &Limits) -> BoxedFilter<(warp::reply::Response,)> {
@@ -166,6 +168,12 @@ impl Api {
             Operation::TaskLogs => tasks::logs(state, id, query).await.map(|value| ok(&value)),
             Operation::CancelTask => tasks::cancel(state, id, asked).await.map(|value| ok(&value)),
             Operation::RetryTask => tasks::retry(state, id, asked).await.map(|value| ok(&value)),
+            Operation::ApproveTask => tasks::decide(state, id, query, true).await.map(|value| ok(&value)),
+            Operation::RejectTask => tasks::decide(state, id, query, false).await.map(|value| ok(&value)),
+            Operation::Approvals => {
+                tasks::in_state(state, query, TaskState::AwaitingApproval).await.map(|value| ok(&value))
+            }
+            Operation::DeadLetters => tasks::in_state(state, query, TaskState::Dead).await.map(|value| ok(&value)),
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
@@ -206,6 +214,10 @@ impl Api {
             | Operation::AgentContent
             | Operation::PutAgentContent
             | Operation::DeleteAgent => self.registry(operation, id, asked).await,
+            Operation::Chat => chat::say(state, asked).await,
+            Operation::Conversations => chat::conversations(state).await.map(|value| ok(&value)),
+            Operation::Conversation => chat::conversation(state, id).await.map(|value| ok(&value)),
+            Operation::Messages => chat::messages(state, id).await.map(|value| ok(&value)),
             Operation::Me => Ok(ok(&tokens::me(asked.caller))),
             Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
             Operation::CreateToken => tokens::create(state, asked).await,

@@ -19,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::digest::Digest;
 use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
+use crate::model::provider::facts::Facts;
 use crate::model::spec::WebhookSpec;
 use crate::reconcile::record::Progress;
 use crate::seam::Clock;
@@ -109,6 +110,9 @@ pub struct ProviderView {
     pub source: String,
     /// Slots for secrets; never a value.
     pub secret_slots: Vec<String>,
+    /// How it verifies, what it tells, where it answers.
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 /// One condition of a resource, as `kubectl` users know them.

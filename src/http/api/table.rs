@@ -43,6 +43,10 @@ pub enum Operation {
     TaskLogs,
     CancelTask,
     RetryTask,
+    ApproveTask,
+    RejectTask,
+    Approvals,
+    DeadLetters,
     Deliveries,
     Delivery,
     ExplainDelivery,
@@ -86,6 +90,10 @@ pub enum Operation {
     Recent,
     Spending,
     Picture,
+    Chat,
+    Conversations,
+    Conversation,
+    Messages,
     Validate,
 }
 
@@ -152,6 +160,10 @@ pub const ROUTES: &[Route] = &[
     get("/api/tasks/{id}/logs", Operation::TaskLogs, "What the task's agent said and did"),
     post("/api/tasks/{id}/cancel", Operation::CancelTask, "Cancels a task, or asks a running one to stop"),
     post("/api/tasks/{id}/retry", Operation::RetryTask, "Puts a task that has ended in the queue again"),
+    post("/api/tasks/{id}/approve", Operation::ApproveTask, "Lets a task run that waits for an approval"),
+    post("/api/tasks/{id}/reject", Operation::RejectTask, "Ends a task that waits for an approval"),
+    get("/api/approvals", Operation::Approvals, "Tasks that wait for an approval, newest first"),
+    get("/api/dead-letters", Operation::DeadLetters, "Tasks that failed for good, newest first"),
     get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
     get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
@@ -172,6 +184,10 @@ pub const ROUTES: &[Route] = &[
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
     get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
     post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
+    post("/api/chat", Operation::Chat, "Says something: begins the task that answers, in a conversation"),
+    get("/api/conversations", Operation::Conversations, "Conversations, the one with the newest message first"),
+    get("/api/conversations/{id}", Operation::Conversation, "One conversation"),
+    get("/api/conversations/{id}/messages", Operation::Messages, "What was said in it, the oldest first"),
     get("/api/me", Operation::Me, "Who the request comes from, and what he may do"),
     get("/api/tokens", Operation::Tokens, "Every token: its scopes, when it expires and when it was last used"),
     post("/api/tokens", Operation::CreateToken, "Makes a token; what it reads as is shown this once"),
@@ -217,6 +233,12 @@ const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what 
 const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
 const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
+const DIGEST: Parameter = parameter(
+    "digest",
+    Form::Text,
+    "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused",
+);
+const REASON: Parameter = parameter("reason", Form::Text, "What is said at the source about a rejection");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =
     parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
@@ -235,6 +257,8 @@ impl Operation {
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
             Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
+            Operation::Approvals | Operation::DeadLetters => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::ApproveTask | Operation::RejectTask => &[DIGEST, REASON],
             Operation::TaskLogs => &[FROM, LIMIT],
             Operation::Deliveries | Operation::WebhookEvents => &[WEBHOOK, LIMIT, BEFORE],
             Operation::WebhookStats => &[LIMIT],
@@ -293,6 +317,7 @@ impl Operation {
             Operation::AddCommand | Operation::PutCommand => {
                 Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
             }
+            Operation::Chat => Some(SchemaGenerator::subschema_for::<super::chat::Say>),
             Operation::TestWebhook => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
             Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
             Operation::UploadSkill | Operation::UploadAgent => {
@@ -323,6 +348,7 @@ impl Operation {
             | Operation::PutSkillContent
             | Operation::PutAgentContent
             | Operation::TestWebhook => 8 << 20,
+            Operation::Chat => 256 << 10,
             _ => 64 << 10,
         }
     }
@@ -337,6 +363,7 @@ impl Operation {
         match self {
             Operation::Reconcile => &[200, 202],
             Operation::CreateToken => &[201],
+            Operation::Chat => &[202],
             Operation::CreateWebhook | Operation::AddCommand | Operation::UploadSkill | Operation::UploadAgent => {
                 &[200, 201, 202]
             }

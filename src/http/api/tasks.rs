@@ -9,6 +9,7 @@ use super::{not_found, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::ledger::TaskFilter;
 use crate::ledger::rows::Deed;
+use crate::model::approval::{Decider, Decision, prompt_digest};
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
 use crate::model::task::{Task, TaskState};
 
@@ -24,6 +25,32 @@ pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
     let tasks = state.ledger.tasks(filter).await?;
     let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
     page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+}
+
+/// The tasks in one state.
+pub async fn in_state(state: &ApiState, query: &Query, wanted: TaskState) -> Result<Value> {
+    let limit = query.limit()?;
+    let filter = TaskFilter {
+        states: vec![wanted],
+        webhook: query.parsed("webhook", WebhookId::parse)?,
+        before: query.parsed("before", TaskId::parse)?,
+        limit,
+        ..TaskFilter::default()
+    };
+    let tasks = state.ledger.tasks(filter).await?;
+    let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
+    page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+}
+
+/// Approves a task or rejects it, in the name of whoever has access to the service.
+pub async fn decide(state: &ApiState, id: &str, query: &Query, approve: bool) -> Result<Value> {
+    let task = find(state, id).await?;
+    let text = |name: &str| query.parsed(name, |text| Ok::<_, String>(text.to_owned()));
+    let by = Decider::Operator("an operator".to_owned());
+    let decision = Decision { by, approve, digest: text("digest")?, reason: text("reason")? };
+    let task = state.ledger.decide(task.spec.id, decision, state.clock.now()).await?;
+    tracing::info!(task = %task.spec.id, approve, "task decided by hand");
+    Ok(summary(&task))
 }
 
 /// A task without the texts that can be long.
@@ -43,6 +70,8 @@ fn summary(task: &Task) -> Value {
         "url": spec.source.url,
         "attempt": task.attempt,
         "reason": task.reason,
+        "prompt_digest": task.spec.run.approval.as_ref().map(|_| prompt_digest(&task.spec.prompt)),
+        "approved": task.approved,
         "cost_usd": task.result.as_ref().map(|result| result.cost_usd),
         "created_at": spec.created_at,
         "updated_at": task.updated_at,

@@ -13,7 +13,7 @@ use super::Failure;
 use super::codec::{self, Row};
 use super::kept::{
     BodyRow, CallRow, ConversationRow, DedupeRow, HappeningRow, LayoutRow, LiveRow, LogRow, LogSizeRow, OutboxRow,
-    PendingRow, SpecRow, TaskRow,
+    PendingRow, SpecRow, SpendRow, TaskRow, TranscriptRow,
 };
 use crate::error::Result;
 use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Token};
@@ -173,6 +173,8 @@ tables! {
     pending: PendingRow,
     conversations: ConversationRow,
     generations: Generation,
+    spend: SpendRow,
+    transcripts: TranscriptRow,
     happenings: HappeningRow,
     logs: LogRow,
     log_sizes: LogSizeRow,

@@ -437,8 +437,16 @@ fn conditions_and_triggers_are_checked() {
     refused(&command("trigger: [push, push]"), "SKILL.md:9:23: error[SH0106]: `push` stands here twice");
     refused(&command("trigger: \"a b\""), "SKILL.md:9:7: error[SH0106]: `a b` holds blanks");
     refused(
+        &command("action: shout"),
+        "SKILL.md:9:15: error[SH0105]: `webhook_config.commands[0].action`: `shout` is no value for it\n  the values are: `create_task`, `comment`, `respond`, `ask`, `forward`, `help`, `status`",
+    );
+    refused(
         &command("action: forward"),
-        "SKILL.md:9:15: error[SH0105]: `webhook_config.commands[0].action`: `forward` is no value for it\n  the values are: `create_task`, `comment`",
+        "SKILL.md:7:7: error[SH0105]: a `forward` command needs `forward_to`\n  name a target of the operator's `[forward.NAME]` settings; an address cannot stand here",
+    );
+    refused(
+        &command("forward_to: audit"),
+        "SKILL.md:9:5: error[SH0105]: `forward_to` belongs to commands with `action: forward`",
     );
 }
 

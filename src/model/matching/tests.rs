@@ -66,7 +66,7 @@ fn webhook(written: &serde_yaml::Value) -> WebhookSpec {
             }
         })
         .collect();
-    let merged = webhooks(&fragments, &catalogue, &|_| true);
+    let merged = webhooks(&fragments, &catalogue, &|_| None);
     assert!(merged.diagnostics.is_empty(), "{:#?}", merged.diagnostics);
     let mut webhooks: Vec<WebhookSpec> = merged.webhooks.into_values().collect();
     assert_eq!(webhooks.len(), 1);
