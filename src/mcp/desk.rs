@@ -236,7 +236,7 @@ impl Desk {
         let child = self.child(own, create.prompt, agent);
         let id = child.id;
         let provider = self.provider_of(own);
-        let task = NewTask { spec: child, lookup: None, reply: None, continues: None };
+        let task = NewTask { spec: child, lookup: None, reply: None, continues: None, says: None };
         self.ledger.create(task, &provider, self.clock.now()).await?;
         Ok(json!({ "id": id, "state": "queued" }))
     }

@@ -204,8 +204,8 @@ async fn a_skill_is_live_when_its_upload_is_answered_and_gone_when_it_is_deleted
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_at_one_file_lose_nothing_of_each_other() {
     let api = Api::started(json!({})).await;
-    let first =
-        api.call("POST", "/api/registry/skills/upload", &json!({ "name": "both", "content": own_webhook("both") }));
+    let upload = json!({ "name": "both", "content": own_webhook("both") });
+    let first = api.call("POST", "/api/registry/skills/upload", &upload);
     let seen = first.await.etag.unwrap();
     let write = |line: &str| {
         let content = json!({ "content": format!("{}\n{line}\n", own_webhook("both")) });

@@ -69,7 +69,7 @@ pub async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
     };
     let id = TaskId(fresh_id());
     let spec = chat::task(id, &message, view.revision, state.clock.now());
-    let task = NewTask { spec, lookup: None, reply: None, continues: None };
+    let task = NewTask { spec, lookup: None, reply: None, continues: None, says: None };
     state.ledger.create(task, &chat::provider(), state.clock.now()).await?;
     let answer = json!({ "conversation": conversation, "task": id, "confirmed": confirmed });
     Ok(Answer::json(StatusCode::ACCEPTED, &answer))

@@ -9,7 +9,7 @@ use super::{Arrived, Intake, transition};
 use crate::error::{Code, Error, Result};
 use crate::ledger::rows::{Delivery, RawRequest};
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
-use crate::model::intake::{self, Grounds, Lent, Plan};
+use crate::model::intake::{self, Lent, Plan};
 use crate::model::provider::sample::{self, Sample};
 use crate::model::provider::{FetchedKeys, Headers, Incoming};
 use crate::seam::fresh_id;
@@ -81,12 +81,11 @@ impl Intake {
     async fn plans(self: &Arc<Self>, arrived: Arc<Arrived>) -> Result<Vec<Plan>> {
         let intake = Arc::clone(self);
         let thinking = tokio::task::spawn_blocking(move || {
-            let Arrived { routes: _, route, incoming, secrets, now } = &*arrived;
-            let (settings, keys) = (intake.settings(&route.spec.provider), FetchedKeys::default());
-            let unsigned_allowed = intake.options.unsigned_allowed;
-            let grounds = Grounds { route, incoming, secrets, settings, keys: &keys, unsigned_allowed, now: *now };
-            let template = |command: &_| intake.templates.get(route, command);
-            let lent = Lent { template: &template, fresh_id: &fresh_id };
+            let keys = FetchedKeys::default();
+            let grounds = intake.grounds(&arrived, &keys);
+            let template = |command: &_| intake.templates.get(&arrived.route, command);
+            // Nothing is asked elsewhere for a look at what would happen.
+            let lent = Lent { template: &template, fresh_id: &fresh_id, standing: &|_| None, enriched: &[] };
             intake::plan(grounds, &intake::believed(grounds)?, arrived.routes.revision, lent)
         });
         thinking.await.unwrap_or_else(|error| Err(Error::new(Code::Bug, "skillhook itself has a fault").detail(error)))
