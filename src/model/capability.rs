@@ -159,6 +159,7 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
         conditions,
         priority: _,
         action,
+        forward_to,
         requires_prefix,
         model: _,
         tools,
@@ -174,7 +175,9 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
     command(target_agent != &old.target_agent, Power::Tools, "another agent runs");
     let wider_tools = old.tools != *tools && (tools.is_none() || tools_added(old.tools.as_deref(), tools.as_deref()));
     command(wider_tools, Power::Tools, "more tools");
-    command(*action == Action::CreateTask && old.action != Action::CreateTask, Power::Commands, "it starts runs");
+    command(action.runs_agent() && !old.action.runs_agent(), Power::Commands, "it starts runs");
+    let forwards = *action == Action::Forward && (old.action != *action || old.forward_to != *forward_to);
+    command(forwards, Power::Commands, "deliveries are posted elsewhere");
     command(triggers.iter().any(|event| !old.triggers.contains(event)), Power::Commands, "more events start it");
     command(*conditions != old.conditions, Power::Commands, "other conditions");
     command(!requires_prefix && old.requires_prefix, Power::Commands, "it needs no prefix");

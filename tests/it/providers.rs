@@ -362,3 +362,40 @@ async fn a_handshake_that_nobody_expects_brings_nothing() {
     assert_eq!(status, 503, "{answer}");
     assert!(answer.contains("handshake_until"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_slash_command_is_answered_in_its_own_response_where_no_agent_is_needed() {
+    let stand_in = StandIn::friendly().await;
+    let mut service = prepared(&stand_in, "").await;
+    let commands = "  commands:\n    - {name: help, action: help}\n    - {name: echo, action: respond, prompt_template: \"{{ actor }} said {{ args }}\"}\n";
+    for provider in ["slack", "custom", "discord"] {
+        write_hook(&service, provider, "says", commands);
+    }
+    service.start();
+    service.wait_ready().await;
+    let ask = async |provider: &str, sent: &mut Sent| {
+        let path = path(provider, "says");
+        service.wait_route(&path, true).await;
+        sent.url = format!("{PUBLIC}{path}");
+        sign(provider, sent, 1, now());
+        send(&service, &path, sent).await
+    };
+    let mut slash = Sent::of("slack.slash_command", "", "1");
+    let (status, text) = ask("slack", &mut slash).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, answer["response_type"].as_str()), (200, Some("ephemeral")), "{text}");
+    assert!(answer["text"].as_str().unwrap().contains("`echo`"), "{text}");
+    slash.body = b"user_id=U501&channel_id=C1&command=%2Fagent&text=echo+hello&trigger_id=9".to_vec();
+    let (_, text) = ask("slack", &mut slash).await;
+    assert!(text.contains("U501 said hello"), "{text}");
+
+    let mut interaction = Sent::of("discord.interaction.application_command", "", "1");
+    let mut body: Value = serde_json::from_slice(&interaction.body).unwrap();
+    body["data"]["options"][0]["value"] = json!("echo hello");
+    interaction.body = body.to_string().into_bytes();
+    let (status, text) = ask("discord", &mut interaction).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &answer["type"]), (200, &json!(4)), "{text}");
+    assert!(answer["data"]["content"].as_str().unwrap().contains("501 said hello"), "{text}");
+    assert!(stand_in.seen().is_empty(), "nothing is said twice: {:?}", stand_in.seen());
+}
