@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::Approval;
 use super::entry::{AgentEntry, Observed};
 use super::ids::{AgentName, WebhookId};
 use super::spec::{Action, Allow, CommandSpec, PermissionRule, RateLimit, SecretRef, WebhookSpec};
@@ -28,6 +29,8 @@ pub enum Power {
     Commands,
     /// Which agent runs, and what it may use.
     Tools,
+    /// Whether a person must agree before a run, and who.
+    Approval,
     /// How much a run may cost or take, and how many there may be.
     Budget,
 }
@@ -114,6 +117,7 @@ fn webhook(found: &mut Found, old: &WebhookSpec, new: &WebhookSpec) {
         ack: _,
         reply: _,
         strict_templates: _,
+        budget,
     } = new;
     found.add_if(*endpoint != old.endpoint, Power::Endpoint, "another endpoint");
     found.add_if(*enabled && !old.enabled, Power::Endpoint, "it is enabled");
@@ -126,6 +130,8 @@ fn webhook(found: &mut Found, old: &WebhookSpec, new: &WebhookSpec) {
     actors(found, &old.allow, allow);
     found.add_if(raised(old.concurrency_max, *concurrency_max), Power::Budget, "more runs at once");
     found.add_if(rate_raised(old.rate_limit, *rate_limit), Power::Budget, "more deliveries in a time");
+    let spends_more = raised(old.budget.usd, budget.usd) || raised(old.budget.runs, budget.runs);
+    found.add_if(spends_more, Power::Budget, "a larger budget of the day");
     found.add_if(*timeout_seconds > old.timeout_seconds, Power::Budget, "runs may take longer");
     found.add_if(*retries > old.retries, Power::Budget, "failed runs are tried more often");
     for command in commands {
@@ -166,6 +172,8 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
         max_turns,
         budget_usd,
         timeout_seconds,
+        approval,
+        checkout,
     } = new;
     let mut command = |wider: bool, power: Power, what: &str| {
         if wider {
@@ -181,6 +189,12 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
     command(triggers.iter().any(|event| !old.triggers.contains(event)), Power::Commands, "more events start it");
     command(*conditions != old.conditions, Power::Commands, "other conditions");
     command(!requires_prefix && old.requires_prefix, Power::Commands, "it needs no prefix");
+    command(
+        approval_loosened(old.approval.as_ref(), approval.as_ref()),
+        Power::Approval,
+        "it needs less of an approval",
+    );
+    command(*checkout && !old.checkout, Power::Tools, "it sees the files of the repository");
     command(not_lowered(old.max_turns, *max_turns), Power::Budget, "more turns");
     command(not_lowered(old.budget_usd, *budget_usd), Power::Budget, "a larger budget");
     command(not_lowered(old.timeout_seconds, *timeout_seconds), Power::Budget, "a longer time limit");
@@ -199,6 +213,19 @@ fn agent(found: &mut Found, name: &AgentName, old: Option<&AgentEntry>, new: &Ag
             Some(tools) => found.add(Power::Tools, format!("a new agent `{name}` that may use {}", tools.join(", "))),
             None => found.add(Power::Tools, format!("a new agent `{name}` that may use every tool")),
         },
+    }
+}
+
+fn approval_loosened(old: Option<&Approval>, new: Option<&Approval>) -> bool {
+    match (old, new) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(old), Some(new)) => {
+            let Approval { self_approval, approvers, expires_seconds } = new;
+            (*self_approval && !old.self_approval)
+                || list_widened(&old.approvers, approvers)
+                || *expires_seconds > old.expires_seconds
+        }
     }
 }
 
