@@ -54,8 +54,10 @@ pub struct Forward {
 pub struct Server {
     /// The public receiver.
     pub listen: String,
-    /// The admin API, metrics and health; loopback only.
+    /// The admin API, metrics and health; beyond loopback only once a token was made.
     pub admin_listen: String,
+    /// Names under which the admin listener may be called, beside loopback ones and, beyond loopback, addresses.
+    pub admin_hosts: Vec<String>,
     /// The address under which providers reach the receiver, for signatures that cover the URL.
     pub public_url: Option<String>,
     /// `text` or `json`.
@@ -71,6 +73,7 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:8080".into(),
             admin_listen: "127.0.0.1:8081".into(),
+            admin_hosts: Vec::new(),
             public_url: None,
             log_format: "text".into(),
             log: "info".into(),
@@ -368,6 +371,11 @@ impl Config {
     /// The socket through which commands on the same machine reach the server.
     pub fn admin_socket(&self) -> PathBuf {
         self.data.join("admin.sock")
+    }
+
+    /// The socket on which runs call the tools of the service, and reach nothing else.
+    pub fn runs_socket(&self) -> PathBuf {
+        self.data.join("runs.sock")
     }
 
     pub fn poll(&self) -> Duration {

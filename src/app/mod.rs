@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::change::{self, Changes};
 use crate::config::{self, Config};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::http::api::access::Access;
+use crate::http::api::guard::Hosts;
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
 use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake, Outside};
 use crate::http::listen::Listener;
@@ -24,6 +26,8 @@ use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
+use crate::mcp::desk::Desk;
+use crate::mcp::grants::Grants;
 use crate::model::change::WriteModes;
 use crate::model::check::Rules;
 use crate::model::forward::{Target, Targets};
@@ -45,8 +49,10 @@ use crate::respond::permission::Checker;
 use crate::respond::transport::Transport;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
+use crate::secrets::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::agent::{self, AgentConfig};
+use crate::worker::tools::Tools;
 use crate::worker::{KnownSecrets, Worker};
 use crate::workspace::Workspaces;
 
@@ -162,8 +168,10 @@ pub async fn start(config: Config) -> Result<Service> {
 
     let limits = limits(&config);
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
-    let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
+    let access = Access::open(ledger.clone(), clock.clone())?;
+    let admin_listener = admin_listener(&config, &access)?;
     let socket = Listener::unix(&config.admin_socket())?;
+    let runs_socket = Listener::unix(&config.runs_socket())?;
     let origins = Origins::open(config.data.join("origins"))?;
     let changes = Changes::new(change::Parts {
         root: config.root.clone(),
@@ -191,6 +199,15 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        access: access.clone(),
+        changes: Some(changes.clone()),
+        secrets: Some(secrets.clone()),
+        intake: Some(Arc::clone(&intake)),
+        hosts: Hosts {
+            addresses: !admin_address.ip().to_canonical().is_loopback(),
+            names: config.settings.server.admin_hosts.clone(),
+        },
+        stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -204,6 +221,12 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
+    let grants = Grants::default();
+    let desk = Desk { changes: changes.clone(), ledger: ledger.clone(), clock: clock.clone() };
+    let tools = crate::http::tools::filter("runs", desk, grants.clone(), metrics.clone(), &limits);
+    spawn(&mut tasks, "runs", server("runs", runs_socket).serve(tools, stop.clone()));
+
+    spawn(&mut tasks, "tokens", access.keep_uses(stop.clone()));
 
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
     spawn(&mut tasks, "secrets", secrets_again);
@@ -262,7 +285,7 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "sender", sender.run(stop.clone()));
     let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
-    let worker = worker(&config, &ledger, repository, known_secrets(&config, known), &clock, &metrics)?;
+    let worker = worker(&config, &ledger, repository, grants, known_secrets(&config, known), &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
@@ -297,6 +320,23 @@ fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Fu
         part.await;
         name
     });
+}
+
+/// Where nobody needs a token, nobody of another machine may come in.
+fn admin_listener(config: &Config, access: &Access) -> Result<Listener> {
+    let address = &config.settings.server.admin_listen;
+    if access.any_holds() { Listener::tcp(address) } else { Listener::loopback(address) }
+}
+
+/// The tokens of a service that does not run; whoever can open its ledger owns it.
+///
+/// # Errors
+/// SH0303 when the service runs, SH0601 when there can be no ledger.
+pub fn tokens_at_rest(config: &Config) -> Result<(Ledger, Access)> {
+    prepare_data(config)?;
+    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(config))?;
+    let access = Access::open(ledger.clone(), Clock::System)?;
+    Ok((ledger, access))
 }
 
 /// The data directory is private, and git never sees it.
@@ -393,7 +433,11 @@ fn forward_secrets(config: &Config, secrets: &Secrets) -> BTreeMap<String, Secre
 fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    // Without a key what is sealed stays closed; everything else is found.
+    let sealer = Sealer::open_or_create(&directory)
+        .inspect_err(|error| tracing::error!(error = error.internal(), "sealed secrets cannot be opened"))
+        .ok();
+    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
 }
 
 fn limits(config: &Config) -> Limits {
@@ -412,6 +456,7 @@ fn worker(
     config: &Config,
     ledger: &Ledger,
     repository: Repository,
+    grants: Grants,
     known_secrets: KnownSecrets,
     clock: &Clock,
     metrics: &Metrics,
@@ -422,6 +467,7 @@ fn worker(
         workspaces: Workspaces::new(repository, config.data.join("workspaces"), crate::workspace::Limits::default()),
         agent: Arc::new(agent_config(config)?),
         attempts: config.data.join("attempts"),
+        tools: Tools { grants, program: own_program()?, socket: config.runs_socket() },
         running_max: settings.queue.running_max,
         model: Some(settings.agent.model.clone()).filter(|model| !model.is_empty()),
         max_turns: settings.agent.max_turns,
@@ -455,11 +501,10 @@ pub fn agent_config(config: &Config) -> Result<AgentConfig> {
         "off" => agent::sandbox::Mode::Off,
         _ => agent::sandbox::Mode::Auto,
     };
-    let supervisor = std::env::current_exe().context(Code::Bug, "the own program cannot be found")?;
     Ok(AgentConfig {
         program: PathBuf::from(&settings.program),
         leading_args: settings.args.clone(),
-        supervisor,
+        supervisor: own_program()?,
         path: config.path.clone(),
         config_dir: config.data.join("agent"),
         credential: None,
@@ -467,7 +512,11 @@ pub fn agent_config(config: &Config) -> Result<AgentConfig> {
         extra_env: config.agent_env.clone(),
         sandbox: agent::Sandbox::detect(mode, &config.path)?,
         read_also: Vec::new(),
-        write_also: Vec::new(),
+        write_also: vec![config.runs_socket()],
         limits: agent::Limits { idle: Duration::from_secs(settings.idle_seconds), ..agent::Limits::default() },
     })
+}
+
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context(Code::Bug, "the own program cannot be found")
 }

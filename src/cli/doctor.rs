@@ -1,5 +1,6 @@
 //! `doctor`: whether everything that the service needs is there, and what to do about what is not.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,6 +16,8 @@ use crate::app;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::Diagnostic;
+use crate::model::ids::ProviderName;
+use crate::model::provider::schema::SlotUse;
 use crate::repo::{Options, Repository};
 use crate::worker::agent::{self, smoke};
 
@@ -85,8 +88,12 @@ impl Doctor {
             ("open files", open_files()),
             ("file watches", file_watches()),
         ];
-        let rows: Vec<Value> =
-            checks.into_iter().chain(secrets(&config)).map(|(check, found)| row(check, found)).collect();
+        let rows: Vec<Value> = checks
+            .into_iter()
+            .chain(secrets(&config))
+            .chain(answers(&config))
+            .map(|(check, found)| row(check, found))
+            .collect();
         context.output.list(&CHECKS, &rows);
         Ok(if rows.iter().any(|row| row["result"] == "failed") { Exit::Difference } else { Exit::Done })
     }
@@ -298,6 +305,28 @@ fn secrets(config: &Config) -> Vec<(&'static str, Found)> {
         missing.push(("secret", Found::Care(found, format!("set {}", wanted.join(" or ")))));
     }
     if missing.is_empty() { vec![("secrets", Found::Good(format!("{set} webhooks have theirs")))] } else { missing }
+}
+
+/// One row a provider whose webhooks are served but whose answers have no token.
+fn answers(config: &Config) -> Vec<(&'static str, Found)> {
+    let (Ok(look), Ok(secrets)) = (files::look(config), trigger::secrets(config)) else { return Vec::new() };
+    let served = look.judgement.desired.webhooks.values().map(|(spec, _)| spec);
+    let served = served.filter(|spec| spec.enabled && secrets.for_webhook(spec).slots().next().is_some());
+    let providers: BTreeSet<&ProviderName> = served.map(|spec| &spec.provider).collect();
+    let mut missing = Vec::new();
+    for provider in providers {
+        let Some(definition) = look.catalogue.get(provider.as_str()) else { continue };
+        let mut wanted =
+            definition.slots().filter(|(_, usage)| *usage == SlotUse::Reply).map(|(slot, _)| slot).peekable();
+        let Some(first) = wanted.peek().copied() else { continue };
+        let set = secrets.for_calls(provider);
+        if !wanted.any(|slot| set.slots().any(|known| known == slot)) {
+            let found = format!("`{provider}` has no token here: runs happen, their answers wait");
+            let hint = format!("name its variable in skillhook.toml: `[providers.{provider}]`, `{first}_env = \"…\"`");
+            missing.push(("answers", Found::Care(found, hint)));
+        }
+    }
+    missing
 }
 
 /// The file that a name on the PATH leads to, or the path itself.

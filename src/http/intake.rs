@@ -3,6 +3,7 @@
 //! The write is the point of no return: it decides about duplicates, and only after it is on disk is there a 2xx. A
 //! batch is written item by item, each with its own dedupe keys, so that what overlaps between two batches runs once.
 
+mod again;
 mod answering;
 mod outside;
 mod transition;
@@ -39,6 +40,7 @@ use crate::reconcile::source::Bell;
 use crate::seam::{Clock, fresh_id};
 use crate::telemetry::event::{self, DeliveryAnswered, DeliveryRefused, Event as _};
 use crate::telemetry::metrics::Metrics;
+pub use again::Again;
 
 /// The header that tells which index decided.
 pub const INDEX_HEADER: &str = "skillhook-index";

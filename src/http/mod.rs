@@ -19,3 +19,4 @@ mod rates;
 pub mod receiver;
 pub mod serve;
 mod templates;
+pub mod tools;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::encode::EncodedAccept;
-use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::encode::{EncodedAccept, EncodedTask};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::kept::{PendingRow, TranscriptRow};
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
@@ -18,6 +18,11 @@ use crate::model::task::{DailyBudget, Reason, Task};
 #[derive(Debug)]
 pub enum Command {
     Accept(Box<EncodedAccept>),
+    /// A task that no delivery has started.
+    Create {
+        webhook: WebhookId,
+        task: Box<EncodedTask>,
+    },
     Interrupted,
     Lease(LeaseRequest),
     Finish {
@@ -82,6 +87,17 @@ pub enum Command {
         webhook: Option<WebhookId>,
         message: String,
     },
+    /// As [`Command::Note`], with who did it.
+    Record(Box<Deed>),
+    /// Tokens as they are now, in place of those of the same ids, and what is to be known of it.
+    PutTokens {
+        tokens: Vec<Token>,
+        deed: Option<Box<Deed>>,
+    },
+    KeepAnswer {
+        id: Digest,
+        answer: Box<KeptAnswer>,
+    },
     PinnedRevisions,
     /// The task that waits for the next message of a conversation.
     Asking {
@@ -139,6 +155,11 @@ pub enum Forget {
         ids: Vec<Vec<u8>>,
         before: Timestamp,
     },
+    /// Answers that are kept no longer.
+    Answers {
+        ids: Vec<Vec<u8>>,
+        now: Timestamp,
+    },
 }
 
 #[derive(Debug)]
@@ -154,6 +175,11 @@ pub enum Answer {
     Checks(Vec<(Task, ProviderName, PreparedLookup)>),
     Claimed(Vec<(OutboxItem, bool)>),
     Revisions(Vec<Digest>),
+    /// A log got so many lines, the first of this number.
+    Logged {
+        first: u32,
+        lines: u32,
+    },
     Asking(Option<Box<Task>>),
     /// Rows that were removed, and whether there are more of the same.
     Forgotten {

@@ -12,7 +12,7 @@ use super::store::tables::join;
 use super::transition::approves;
 use super::{Accept, NewTask};
 use crate::error::{Code, Error, Result};
-use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::spec::Action;
 use crate::model::task::{RunResult, TaskSpec, TaskState};
 use crate::seam::fresh_id;
@@ -98,7 +98,13 @@ impl EncodedAccept {
 
 impl EncodedTask {
     fn new(task: NewTask, delivery: &Delivery) -> Result<Self> {
-        let now = delivery.received_at;
+        let named = task.spec.delivery == Some(delivery.id) && delivery.tasks.contains(&task.spec.id);
+        Self::alone(task, &delivery.provider, delivery.received_at)
+            .map(|encoded| Self { came_later: encoded.came_later && !named, ..encoded })
+    }
+
+    /// A task that no delivery brings now.
+    pub fn alone(task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<Self> {
         let NewTask { spec, lookup, reply, continues, says } = task;
         let id = spec.id;
         let key = id.as_bytes();
@@ -122,9 +128,7 @@ impl EncodedTask {
             result: (state == TaskState::Succeeded).then(|| said(&spec)),
         };
         let continues_now = continues.filter(|_| lookup.is_none());
-        let came_later =
-            spec.delivery.is_some() && !(spec.delivery == Some(delivery.id) && delivery.tasks.contains(&id));
-        let spec = SpecRow { spec, provider: delivery.provider.clone(), lookup, reply, continues, says };
+        let spec = SpecRow { spec, provider: provider.clone(), lookup, reply, continues, says };
         let calls = answer_calls(&spec, state, spec.says.as_deref().unwrap_or_default(), now)?;
         let live = live_row(&spec.spec, row, Due::at_once(now));
         Ok(Self {
@@ -134,7 +138,7 @@ impl EncodedTask {
             row: if state.is_terminal() { codec::encode(key, &live.task)? } else { codec::encode(key, &live)? },
             live,
             needs_admission: spec.spec.run.approval.is_some() || approves(spec.spec.action).is_some(),
-            came_later,
+            came_later: spec.spec.delivery.is_some(),
             continues: continues_now,
             calls,
             spec: codec::encode(key, &spec)?,

@@ -140,6 +140,13 @@ pub enum Finish {
     },
 }
 
+/// A task's log has new lines, the first of this number (from 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogGrown {
+    pub task: TaskId,
+    pub first: u64,
+}
+
 /// The name of the ledger in the data directory.
 pub const FILE: &str = "ledger.redb";
 

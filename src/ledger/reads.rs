@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest};
+use super::rows::{Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, RawRequest, Token};
 use super::store::codec::Row;
 use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
@@ -18,6 +18,7 @@ use super::store::{Failure, damaged_file, unavailable};
 use super::transition::{log_key, second_id};
 use super::{DeliveryFilter, Ledger, TaskFilter};
 use crate::error::{Code, Error, Result};
+use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
 use crate::model::provider::PreparedCall;
 use crate::model::task::{Task, TaskState};
@@ -96,6 +97,22 @@ impl Ledger {
                 generations.extend(webhook.map(|webhook| row.map(|row| (webhook, row))).transpose()?);
             }
             Ok(generations)
+        })
+    }
+
+    pub async fn kept_answer(&self, id: Digest) -> Result<Option<KeptAnswer>> {
+        self.read(move |reader| reader.rows::<KeptAnswer>()?.get(id.as_bytes())).await
+    }
+
+    /// Every token there ever was; a damaged row is an error of its own. Blocks for a read of the file.
+    pub fn tokens(&self) -> Result<Vec<Result<Token>>> {
+        guarded(&|| {
+            let reader = self.shared().store.begin_read()?;
+            let mut tokens = Vec::new();
+            for entry in reader.rows::<Token>()?.all()? {
+                tokens.push(entry?.1);
+            }
+            Ok(tokens)
         })
     }
 

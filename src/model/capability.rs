@@ -23,14 +23,12 @@ pub enum Power {
     /// What proves who has sent a delivery.
     Signature,
     Secrets,
-    /// Who may start runs.
+    /// Who may start runs, or agree to them.
     Actors,
     /// What starts runs.
     Commands,
     /// Which agent runs, and what it may use.
     Tools,
-    /// Whether a person must agree before a run, and who.
-    Approval,
     /// How much a run may cost or take, and how many there may be.
     Budget,
 }
@@ -130,9 +128,9 @@ fn webhook(found: &mut Found, old: &WebhookSpec, new: &WebhookSpec) {
     actors(found, &old.allow, allow);
     found.add_if(raised(old.concurrency_max, *concurrency_max), Power::Budget, "more runs at once");
     found.add_if(rate_raised(old.rate_limit, *rate_limit), Power::Budget, "more deliveries in a time");
-    let spends_more = raised(old.budget.usd, budget.usd) || raised(old.budget.runs, budget.runs);
-    found.add_if(spends_more, Power::Budget, "a larger budget of the day");
     found.add_if(*timeout_seconds > old.timeout_seconds, Power::Budget, "runs may take longer");
+    let more_a_day = raised(old.budget.usd, budget.usd) || raised(old.budget.runs, budget.runs);
+    found.add_if(more_a_day, Power::Budget, "runs may use more in a day");
     found.add_if(*retries > old.retries, Power::Budget, "failed runs are tried more often");
     for command in commands {
         match old.command(command.name.as_str()) {
@@ -189,12 +187,8 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
     command(triggers.iter().any(|event| !old.triggers.contains(event)), Power::Commands, "more events start it");
     command(*conditions != old.conditions, Power::Commands, "other conditions");
     command(!requires_prefix && old.requires_prefix, Power::Commands, "it needs no prefix");
-    command(
-        approval_loosened(old.approval.as_ref(), approval.as_ref()),
-        Power::Approval,
-        "it needs less of an approval",
-    );
-    command(*checkout && !old.checkout, Power::Tools, "it sees the files of the repository");
+    command(approval_eased(old.approval.as_ref(), approval.as_ref()), Power::Actors, "less approval is needed");
+    command(*checkout && !old.checkout, Power::Tools, "it gets the files of the repository");
     command(not_lowered(old.max_turns, *max_turns), Power::Budget, "more turns");
     command(not_lowered(old.budget_usd, *budget_usd), Power::Budget, "a larger budget");
     command(not_lowered(old.timeout_seconds, *timeout_seconds), Power::Budget, "a longer time limit");
@@ -216,23 +210,23 @@ fn agent(found: &mut Found, name: &AgentName, old: Option<&AgentEntry>, new: &Ag
     }
 }
 
-fn approval_loosened(old: Option<&Approval>, new: Option<&Approval>) -> bool {
-    match (old, new) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        (Some(old), Some(new)) => {
-            let Approval { self_approval, approvers, expires_seconds } = new;
-            (*self_approval && !old.self_approval)
-                || list_widened(&old.approvers, approvers)
-                || *expires_seconds > old.expires_seconds
-        }
-    }
-}
-
 /// `None` is no limit.
 fn raised<T: PartialOrd>(old: Option<T>, new: Option<T>) -> bool {
     match (old, new) {
         (Some(old), Some(new)) => new > old,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// A gate that falls, or that more people can open, or for longer.
+fn approval_eased(old: Option<&Approval>, new: Option<&Approval>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            (new.self_approval && !old.self_approval)
+                || list_widened(&old.approvers, &new.approvers)
+                || new.expires_seconds > old.expires_seconds
+        }
         (Some(_), None) => true,
         (None, _) => false,
     }

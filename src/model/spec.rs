@@ -263,6 +263,28 @@ pub enum SecretRef {
     Env(String),
     /// A file below the operator's secret directory.
     File(String),
+    /// Encrypted for the operator's key: `age:` and base64.
+    Sealed(String),
+    /// One that no longer counts from an instant on: what a rotation leaves behind.
+    Until { not_after: jiff::Timestamp, secret: Box<SecretRef> },
+}
+
+impl SecretRef {
+    /// From when on it no longer counts.
+    pub fn not_after(&self) -> Option<jiff::Timestamp> {
+        match self {
+            SecretRef::Until { not_after, .. } => Some(*not_after),
+            SecretRef::Env(_) | SecretRef::File(_) | SecretRef::Sealed(_) => None,
+        }
+    }
+
+    /// Where it is, however long it counts.
+    pub fn place(&self) -> &SecretRef {
+        match self {
+            SecretRef::Until { secret, .. } => secret.place(),
+            SecretRef::Env(_) | SecretRef::File(_) | SecretRef::Sealed(_) => self,
+        }
+    }
 }
 
 impl std::fmt::Display for SecretRef {
@@ -270,6 +292,8 @@ impl std::fmt::Display for SecretRef {
         match self {
             SecretRef::Env(name) => write!(f, "environment variable {name}"),
             SecretRef::File(name) => write!(f, "file {name}"),
+            SecretRef::Sealed(_) => f.write_str("sealed in the file"),
+            SecretRef::Until { secret, .. } => secret.fmt(f),
         }
     }
 }

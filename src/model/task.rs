@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::approval::{Approval, Given};
+use super::change::Authority;
 use super::digest::Digest;
 use super::ids::{AgentName, CommandName, DeliveryId, SkillName, TaskId, WebhookId};
 use super::spec::Action;
@@ -66,6 +67,9 @@ pub struct RunSettings {
     pub max_turns: Option<u32>,
     pub budget_usd: Option<f64>,
     pub timeout_seconds: u64,
+    /// With what authority its tools change configuration; without it, that of a run which a stranger may steer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
     /// A person must agree before it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,

@@ -1,6 +1,8 @@
 //! The only code that finds plaintext secrets: environment variables on the operator's allow-list, files below the
-//! operator's directory, and reply tokens named in `skillhook.toml`. What it finds goes to verification and to
+//! operator's directory, sealed values in files of the tree, and reply tokens named in `skillhook.toml`. What it finds goes to verification and to
 //! outgoing calls; it never goes into the index, the ledger, a log or a run.
+
+pub mod seal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
@@ -15,6 +17,8 @@ use crate::model::ids::{ProviderName, WebhookId};
 use crate::model::provider::Settings;
 use crate::model::secret::{SecretSet, SecretValue};
 use crate::model::spec::{SecretRef, WebhookSpec};
+use crate::seam::Clock;
+use seal::Sealer;
 
 /// Below the directory of secret files: what senders gave in handshakes, by webhook and slot.
 const HANDSHAKES: &str = "handshakes";
@@ -38,6 +42,8 @@ struct Sources {
     allowed: GlobSet,
     directory: PathBuf,
     providers: BTreeMap<String, BTreeMap<String, String>>,
+    sealer: Option<Sealer>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -56,6 +62,7 @@ impl Secrets {
         allow: &[String],
         directory: PathBuf,
         providers: BTreeMap<String, BTreeMap<String, String>>,
+        sealer: Option<Sealer>,
     ) -> Result<Self> {
         let mut allowed = GlobSetBuilder::new();
         for pattern in allow {
@@ -68,7 +75,7 @@ impl Secrets {
         let allowed = allowed
             .build()
             .map_err(|error| Error::new(Code::SettingInvalid, "`secrets.env_allow` is too large").detail(error))?;
-        let sources = Arc::new(Sources { environment, allowed, directory, providers });
+        let sources = Arc::new(Sources { environment, allowed, directory, providers, sealer, clock: Clock::System });
         Ok(Self { sources, read: Arc::default() })
     }
 
@@ -78,7 +85,18 @@ impl Secrets {
             SecretRef::Env(name) if self.sources.allowed.is_match(name) => self.variable(name),
             SecretRef::Env(_) => None,
             SecretRef::File(name) => self.file(&beneath(&self.sources.directory, name)?),
+            SecretRef::Sealed(text) => {
+                let opened = self.sources.sealer.as_ref()?.open_sealed(text);
+                opened.filter(|value| !value.is_blank())
+            }
+            SecretRef::Until { not_after, secret } if self.sources.clock.now() < *not_after => self.resolve(secret),
+            SecretRef::Until { .. } => None,
         }
+    }
+
+    /// What seals new secrets; `None` without a key.
+    pub fn sealer(&self) -> Option<&Sealer> {
+        self.sources.sealer.as_ref()
     }
 
     /// What verifies deliveries of a webhook, by slot.
@@ -201,7 +219,9 @@ fn is_plain(name: &str) -> bool {
 /// A path below the directory; `None` when it would leave it.
 fn beneath(directory: &Path, name: &str) -> Option<PathBuf> {
     let relative = Path::new(name);
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    // Our own key is hidden there.
+    let is_plain = |part| matches!(part, Component::Normal(name) if !name.as_encoded_bytes().starts_with(b"."));
+    let plain = relative.components().all(is_plain);
     plain.then(|| directory.join(relative))
 }
 
@@ -221,7 +241,8 @@ mod tests {
     fn secrets(directory: &Path) -> Secrets {
         let environment = [("A_WEBHOOK_SECRET", "one"), ("HOME", "/root"), ("BLANK_WEBHOOK_SECRET", " ")];
         let environment = environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Secrets::new(environment, &["*_WEBHOOK_SECRET".to_owned()], directory.to_owned(), BTreeMap::new()).unwrap()
+        Secrets::new(environment, &["*_WEBHOOK_SECRET".to_owned()], directory.to_owned(), BTreeMap::new(), None)
+            .unwrap()
     }
 
     fn shown(found: Option<SecretValue>) -> Option<String> {
@@ -263,5 +284,21 @@ mod tests {
         for escape in ["../outside", "/etc/hostname", "./../outside", ""] {
             assert_eq!(shown(secrets.resolve(&SecretRef::File(escape.into()))), None, "{escape}");
         }
+    }
+
+    #[test]
+    fn sealed_ones_open_with_the_key_and_none_counts_after_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open_or_create(dir.path()).unwrap();
+        let sealed = SecretRef::Sealed(sealer.seal(b"three").unwrap());
+        let until =
+            |text: &str| SecretRef::Until { not_after: text.parse().unwrap(), secret: Box::new(sealed.clone()) };
+        let environment = BTreeMap::new();
+        let secrets = Secrets::new(environment, &[], dir.path().to_owned(), BTreeMap::new(), Some(sealer)).unwrap();
+        assert_eq!(shown(secrets.resolve(&sealed)).as_deref(), Some("three"));
+        assert_eq!(shown(secrets.resolve(&until("2100-01-01T00:00:00Z"))).as_deref(), Some("three"));
+        assert_eq!(shown(secrets.resolve(&until("2000-01-01T00:00:00Z"))), None);
+        let key = SecretRef::File(seal::KEY_FILE.into());
+        assert!(secrets.resolve(&key).is_none());
     }
 }

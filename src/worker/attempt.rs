@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::agent::invocation::OWN_SERVER;
 use super::agent::{AgentConfig, AgentRun, Event, Outcome, RunReport, RunRequest, Session, ToolProfile};
 use super::lease::Worker;
 use super::narrate;
@@ -79,6 +80,11 @@ impl<'a> Attempt<'a> {
         let workspace = self.workspace().await?;
         let tools = self.tools().await?;
         let (conversation, session) = self.session().await?;
+        // The token of the run is void when this ends.
+        let grant = match tools.uses_server(OWN_SERVER) {
+            true => Some(self.worker.tools.grants.issue(spec.clone())?),
+            false => None,
+        };
         let request = RunRequest {
             prompt_untrusted: spec.prompt.clone(),
             instruction: narrate::instruction(spec),
@@ -89,7 +95,7 @@ impl<'a> Attempt<'a> {
             max_turns: spec.run.max_turns.unwrap_or(self.worker.max_turns),
             budget_usd: spec.run.budget_usd.unwrap_or(self.worker.budget_usd),
             timeout: Some(Duration::from_secs(spec.run.timeout_seconds)),
-            mcp_config: None,
+            mcp_config: grant.as_ref().map(|grant| self.worker.tools.config(grant)),
             session_cost_before_usd: conversation.session_cost_usd,
             fence: fresh_id(),
         };

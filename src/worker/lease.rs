@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::agent::{self, AgentConfig, Recovered};
 use super::answer;
 use super::attempt::Attempt;
+use super::tools::Tools;
 use crate::error::{Code, Error};
 use crate::ledger::{Finish, Interrupted, LeaseRequest, Ledger};
 use crate::model::ids::TaskId;
@@ -45,6 +46,8 @@ pub struct Worker {
     pub model: Option<String>,
     pub max_turns: u32,
     pub budget_usd: f64,
+    /// The tools of the service, for runs that may use them.
+    pub tools: Tools,
     /// What all runs together may use in one day.
     pub daily: DailyBudget,
     /// The secrets of this service, for taking them out of what an agent says.

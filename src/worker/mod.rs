@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod lease;
+pub mod tools;
 
 mod answer;
 mod attempt;

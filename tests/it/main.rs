@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod access;
 mod actions;
 mod admin;
 mod agent_run;
@@ -19,7 +20,9 @@ mod claude;
 mod cli;
 mod corpus;
 mod crash;
+mod creators;
 mod dashboard;
+mod demo;
 mod disk;
 mod files;
 mod gateway;
@@ -36,4 +39,8 @@ mod receiver;
 mod senders;
 mod service;
 mod standin;
+mod steps;
+mod strace;
+mod stream;
 mod wire;
+mod writes;

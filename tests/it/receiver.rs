@@ -12,7 +12,7 @@ use skillhook::seam::{Clock, fresh_id};
 use crate::gateway::{Gateway, Setup, Webhook, catalogue, command, triggered};
 use crate::wire::{Answer, Wire, exchange};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn secrets() -> SecretSet {
     SecretSet::new().with("webhook_secret", "hunter2")

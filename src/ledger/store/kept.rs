@@ -9,7 +9,7 @@ use super::codec::{self, Row, json_rows, packed_rows};
 use super::compact::{Fields, Rest};
 use crate::error::Result;
 use crate::ledger::rows::{
-    Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, OutboxState, RawRequest,
+    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, OutboxState, RawRequest, Token,
 };
 use crate::model::approval::Given;
 use crate::model::digest::Digest;
@@ -448,6 +448,7 @@ json_rows! {
     OutboxRow: "outbox";
     ConversationRow: "conversations";
     Generation: "generations";
+    Token: "tokens";
     SpendRow: "spend";
     LogSizeRow: "log-sizes";
     LayoutRow: "layout";
@@ -459,4 +460,5 @@ packed_rows! {
     CallRow: "calls";
     HappeningRow: "happenings";
     LogRow: "logs";
+    KeptAnswer: "kept-answers";
 }

@@ -16,7 +16,7 @@ use super::kept::{
     PendingRow, SpecRow, SpendRow, TaskRow, TranscriptRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation};
+use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Token};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -178,6 +178,8 @@ tables! {
     happenings: HappeningRow,
     logs: LogRow,
     log_sizes: LogSizeRow,
+    tokens: Token,
+    answers: KeptAnswer,
 }
 
 /// A view of the ledger as it was at one instant.

@@ -107,8 +107,8 @@ fn approval_that_is_loosened_and_a_budget_that_is_raised_are_power() {
     let powers = |change: &dyn Fn(&mut WebhookSpec)| -> Vec<Power> {
         widenings(&gated(&|_| {}), &gated(change)).iter().map(|each| each.power).collect()
     };
-    assert_eq!(powers(&|spec| spec.commands[0].approval = None), [Power::Approval]);
-    assert_eq!(powers(&|spec| spec.commands[0].approval = Some(Approval::default())), [Power::Approval]);
+    assert_eq!(powers(&|spec| spec.commands[0].approval = None), [Power::Actors]);
+    assert_eq!(powers(&|spec| spec.commands[0].approval = Some(Approval::default())), [Power::Actors]);
     assert_eq!(powers(&|spec| spec.budget.runs = Some(11)), [Power::Budget]);
     assert_eq!(powers(&|spec| spec.budget.runs = None), [Power::Budget]);
     assert!(powers(&|spec| spec.budget.runs = Some(9)).is_empty());

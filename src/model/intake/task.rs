@@ -60,6 +60,7 @@ impl Planner<'_> {
                 approval: command.approval.clone().filter(|_| command.action.runs_agent()),
                 daily: spec.budget,
                 checkout: None,
+                authority: None,
             },
             webhook_concurrency: spec.concurrency_max,
             created_at: self.grounds.now,

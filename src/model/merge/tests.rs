@@ -64,7 +64,7 @@ fn own(skill: &str, provider: &str, id: &str, commands: &[&str]) -> SkillConfig 
 fn merge(builtin: Vec<SkillConfig>, extensions: Vec<SkillConfig>) -> Merged {
     let builtin = builtin.into_iter().map(|fragment| (Layer::Builtin, fragment));
     let all: Vec<_> = builtin.chain(extensions.into_iter().map(|fragment| (Layer::Extension, fragment))).collect();
-    webhooks(&all, &catalog::builtin().unwrap(), &|agent| agent.as_str() != "nobody")
+    webhooks(&all, &catalog::builtin().unwrap(), &|agent| (agent.as_str() == "nobody").then(|| "write one".to_owned()))
 }
 
 fn commands(merged: &Merged, id: &str) -> Vec<String> {

@@ -256,9 +256,15 @@ fn unusable(expression: &str) -> Error {
 
 fn missing(expression: &Expression) -> Error {
     match expression.secret_slots().next() {
-        Some(slot) => Error::new(Code::SecretMissing, format!("the secret `{slot}` is not set")),
+        Some(slot) => Error::new(Code::SecretMissing, missing_secret(slot)),
         None => Error::new(Code::Bug, format!("nothing fills `{}`", expression.source)),
     }
+}
+
+fn missing_secret(slot: &str) -> String {
+    format!(
+        "the secret `{slot}` is not set: name its variable with `{slot}_env` in the provider's table of skillhook.toml"
+    )
 }
 
 /// A question about the actor's rights.

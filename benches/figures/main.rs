@@ -1,11 +1,15 @@
-//! The first figures, each a ratio or a curve within one run: durable acks beside the same server without a store, and
-//! the time from a saved file to a live route at several sizes. `cargo bench`; absolute numbers are this machine's.
+//! The first figures, each a ratio or a curve within one run: durable acks beside the same pipeline without a store and
+//! beside the least that a durable ack needs, and the time from a saved file to a live route at several sizes.
+//! `cargo bench`; absolute numbers are this machine's.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a program for people: it prints its figures, and ends where it cannot go on"
 )]
+
+mod beside;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +21,17 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use skillhook::app::{self, Service};
 use skillhook::config::{Config, Settings, environment};
+use skillhook::reconcile::pass::Published;
 use skillhook::repo::Repository;
+
+use beside::{Beside, Log, Pipeline};
 
 const SECRET: &str = "bench-secret";
 /// How long one measurement of acks takes.
 const MEASURE: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 3;
+/// Saves of each kind.
+const SAVES: usize = 9;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -77,12 +86,15 @@ impl Bench {
 fn write_skill(root: &Path, name: &str, version: usize) {
     let directory = root.join(".claude/skills").join(name);
     std::fs::create_dir_all(&directory).unwrap();
-    let text = format!(
+    std::fs::write(directory.join("SKILL.md"), skill(name, version)).unwrap();
+}
+
+fn skill(name: &str, version: usize) -> String {
+    format!(
         "---\nname: {name}\ndescription: A webhook for measuring.\nwebhook_config:\n  provider: github\n  id: {name}\n  \
          secret_env_var: GITHUB_WEBHOOK_SECRET\n  command_prefix: \"@agent\"\n  default_command: look\n  commands:\n    \
          - name: look\n      description: Looks.\n      prompt_template: \"{version} Look at {{{{ issue.title }}}}: {{{{ text }}}}\"\n---\n# {name}\n"
-    );
-    std::fs::write(directory.join("SKILL.md"), text).unwrap();
+    )
 }
 
 fn payload(n: usize) -> Value {
@@ -96,69 +108,74 @@ fn payload(n: usize) -> Value {
     })
 }
 
-fn signature(body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
+fn signature(secret: &[u8], body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
+    mac.update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    /// A path that is no webhook: the server alone.
-    Nothing,
-    /// A wrong signature: everything up to verification.
-    Refused,
-    /// The whole way, synced.
-    Durable,
+/// What is measured in turn.
+struct Lane {
+    name: &'static str,
+    url: String,
 }
 
 async fn acks() {
     let bench = Bench::start(10).await;
-    println!(
-        "durable acks of a 10 KB payload beside the same server without a store, medians of {ROUNDS} interleaved rounds"
-    );
+    let pipeline = Beside::serve(Arc::new(Pipeline::of(&bench.service, "hook-1", SECRET))).await;
+    let file = std::fs::File::create(bench.root.join(".skillhook/log")).unwrap();
+    let log = Beside::serve(Arc::new(Log::beside(file, SECRET))).await;
+    let beside = |beside: &Beside| format!("http://{}/webhooks/github/hook-1", beside.address);
+    let lanes = [
+        Lane { name: "pipeline without a store", url: beside(&pipeline) },
+        Lane { name: "HMAC and log, group sync", url: beside(&log) },
+        Lane { name: "durable acks", url: bench.url("/webhooks/github/hook-1") },
+    ];
+    println!("acks a second of a 10 KB payload, medians of {ROUNDS} interleaved rounds");
     for connections in [1, 32, 128] {
         let mut rates = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
-            for (at, kind) in [Kind::Nothing, Kind::Refused, Kind::Durable].into_iter().enumerate() {
-                rates[at].push(rate(&bench, connections, kind).await);
+            for (lane, rates) in lanes.iter().zip(&mut rates) {
+                rates.push(rate(&lane.url, connections).await);
             }
         }
-        let [nothing, refused, durable] = rates.map(|mut rates| {
+        let [without, limit, durable] = rates.map(|mut rates| {
             rates.sort_by(f64::total_cmp);
             rates[ROUNDS / 2]
         });
+        let named: Vec<String> = lanes
+            .iter()
+            .zip([without, limit, durable])
+            .map(|(lane, rate)| format!("{} {rate:.0}", lane.name))
+            .collect();
         println!(
-            "{connections:4} connections: 404 {nothing:7.0}/s  401 {refused:7.0}/s  202 durable {durable:7.0}/s  durable/401 {:.2}",
-            durable / refused
+            "{connections:4} connections: {}; {:.0} % of the pipeline, {:.0} % of the limit",
+            named.join(", "),
+            durable / without * 100.0,
+            durable / limit * 100.0
         );
     }
     bench.stop().await;
 }
 
-async fn rate(bench: &Bench, connections: usize, kind: Kind) -> f64 {
+/// Signed deliveries that were answered with 202, a second.
+async fn rate(url: &str, connections: usize) -> f64 {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     let done = Arc::new(AtomicUsize::new(0));
     let until = Instant::now() + MEASURE;
-    let path = if kind == Kind::Nothing { "/webhooks/github/none" } else { "/webhooks/github/hook-1" };
     let clients: Vec<_> = (0..connections)
         .map(|_| {
-            let (url, done) = (bench.url(path), Arc::clone(&done));
+            let (url, done) = (url.to_owned(), Arc::clone(&done));
             tokio::spawn(async move {
                 let client = reqwest::Client::builder().pool_max_idle_per_host(1).build().unwrap();
                 while Instant::now() < until {
                     let n = NEXT.fetch_add(1, Ordering::Relaxed);
                     let body = payload(n).to_string();
-                    let signature = if kind == Kind::Refused { signature("other") } else { signature(&body) };
+                    let signature = signature(SECRET.as_bytes(), body.as_bytes());
                     let request = client.post(&url).header("content-type", "application/json");
                     let request = request.header("x-github-event", "issue_comment").header("x-github-delivery", n);
                     let answer = request.header("x-hub-signature-256", signature).body(body).send().await.unwrap();
-                    let expected = match kind {
-                        Kind::Nothing => 404,
-                        Kind::Refused => 401,
-                        Kind::Durable => 202,
-                    };
-                    assert_eq!(answer.status(), expected);
+                    assert_eq!(answer.status(), 202);
                     answer.bytes().await.unwrap();
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -171,33 +188,61 @@ async fn rate(bench: &Bench, connections: usize, kind: Kind) -> f64 {
     done.load(Ordering::Relaxed) as f64 / MEASURE.as_secs_f64()
 }
 
-/// Saves a file anew and asks until its route is the new generation's.
+/// Saves files and waits until what is published is what was saved: new ones, edits in place, edits by rename.
 async fn save_to_live(skills: usize) {
     let began = Instant::now();
     let bench = Bench::start(skills).await;
     let started = began.elapsed();
-    let mut times = Vec::new();
-    for version in 1..=15 {
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        let name = format!("new-{version}");
-        let before = bench.service.published.borrow().as_ref().map_or(0, |published| published.state.version);
-        let saved = Instant::now();
-        write_skill(&bench.root, &name, version);
-        let mut published = bench.service.published.clone();
-        let live = published.wait_for(|newest| {
-            newest.as_ref().is_some_and(|newest| {
-                newest.state.version > before && newest.state.observed.webhooks.keys().any(|id| id.as_str() == name)
-            })
-        });
-        live.await.unwrap();
-        times.push(saved.elapsed().as_secs_f64() * 1000.0);
+    let mut told = Vec::new();
+    for (way, save) in
+        [("new", save_new as fn(&Path, usize)), ("in place", save_in_place), ("by rename", save_by_rename)]
+    {
+        let mut times = Vec::new();
+        for version in 1..=SAVES {
+            // The commit of the save before is over, so that what is measured is the way to the route.
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let before = bench.service.published.borrow().as_ref().map_or(0, |published| published.state.version);
+            let saved = Instant::now();
+            save(&bench.root, version);
+            let mut published = bench.service.published.clone();
+            let live = published.wait_for(|newest| {
+                newest.as_ref().is_some_and(|newest| newest.state.version > before && has_saved(newest, way, version))
+            });
+            live.await.unwrap();
+            times.push(saved.elapsed().as_secs_f64() * 1000.0);
+        }
+        times.sort_by(f64::total_cmp);
+        told.push(format!("{way} p50 {:.1} ms (worst {:.1})", times[SAVES / 2], times[SAVES - 1]));
     }
-    times.sort_by(f64::total_cmp);
     println!(
-        "{skills:6} skills: saved to live p50 {:.1} ms, worst of 15 {:.1} ms; first start to committed {:.1} s",
-        times[7],
-        times[14],
+        "{skills:6} skills: saved to live {}; first start to committed {:.1} s",
+        told.join(", "),
         started.as_secs_f64()
     );
     bench.stop().await;
+}
+
+fn save_new(root: &Path, version: usize) {
+    write_skill(root, &format!("new-{version}"), version);
+}
+
+fn save_in_place(root: &Path, version: usize) {
+    write_skill(root, "hook-1", version);
+}
+
+fn save_by_rename(root: &Path, version: usize) {
+    let beside = root.join(".claude/skills/hook-2/.SKILL.md.new");
+    std::fs::write(&beside, skill("hook-2", version)).unwrap();
+    std::fs::rename(beside, root.join(".claude/skills/hook-2/SKILL.md")).unwrap();
+}
+
+/// Whether the version that was saved is in force.
+fn has_saved(published: &Published, way: &str, version: usize) -> bool {
+    let id = match way {
+        "new" => format!("new-{version}"),
+        "in place" => "hook-1".to_owned(),
+        _ => "hook-2".to_owned(),
+    };
+    let webhook = published.state.observed.webhooks.get(id.as_str());
+    webhook.is_some_and(|webhook| webhook.spec.commands[0].template.starts_with(&format!("{version} ")))
 }
