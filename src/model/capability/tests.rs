@@ -93,3 +93,23 @@ fn new_endpoints_and_agents_are_power() {
     assert_eq!(widenings(&with_agent(Some(&["Read"])), &with_agent(None)).len(), 1);
     assert!(widenings(&with_agent(None), &with_agent(Some(&["Bash"]))).is_empty());
 }
+
+#[test]
+fn approval_that_is_loosened_and_a_budget_that_is_raised_are_power() {
+    let gated = |change: &dyn Fn(&mut WebhookSpec)| {
+        let mut spec = spec();
+        spec.commands[0].approval =
+            Some(Approval { self_approval: false, approvers: vec!["lead".into()], expires_seconds: 60 });
+        spec.budget.runs = Some(10);
+        change(&mut spec);
+        observed(spec)
+    };
+    let powers = |change: &dyn Fn(&mut WebhookSpec)| -> Vec<Power> {
+        widenings(&gated(&|_| {}), &gated(change)).iter().map(|each| each.power).collect()
+    };
+    assert_eq!(powers(&|spec| spec.commands[0].approval = None), [Power::Actors]);
+    assert_eq!(powers(&|spec| spec.commands[0].approval = Some(Approval::default())), [Power::Actors]);
+    assert_eq!(powers(&|spec| spec.budget.runs = Some(11)), [Power::Budget]);
+    assert_eq!(powers(&|spec| spec.budget.runs = None), [Power::Budget]);
+    assert!(powers(&|spec| spec.budget.runs = Some(9)).is_empty());
+}
