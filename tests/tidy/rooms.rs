@@ -14,10 +14,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ledger", &["error", "model", "seam"]),
     ("repo", &["error", "model", "seam", "telemetry"]),
     ("reconcile", &["error", "model", "seam", "telemetry", "index", "ledger", "repo"]),
+    ("change", &["error", "model", "seam", "index", "ledger", "repo", "reconcile"]),
     ("workspace", &["error", "model", "seam", "telemetry", "repo"]),
     ("respond", &["error", "model", "seam", "telemetry", "secrets", "ledger"]),
     ("worker", &["error", "model", "seam", "telemetry", "ledger", "workspace"]),
-    ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile"]),
+    ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile", "change"]),
     (
         "app",
         &[
@@ -31,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ledger",
             "repo",
             "reconcile",
+            "change",
             "workspace",
             "respond",
             "worker",
@@ -56,6 +58,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ledger",
             "repo",
             "reconcile",
+            "change",
             "worker",
             "http",
         ],
