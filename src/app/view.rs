@@ -11,6 +11,7 @@ use crate::http::api::state::{
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::SkillName;
+use crate::model::provider::facts::Facts;
 use crate::model::snapshot::skill_path;
 use crate::reconcile::pass::Published;
 use crate::reconcile::record::Progress;
@@ -82,6 +83,7 @@ impl Look<'_> {
                 title: definition.title().to_owned(),
                 source: definition.path().to_owned(),
                 secret_slots: definition.slots().map(|(slot, _)| slot.to_owned()).collect(),
+                facts: Facts::of(definition),
             })
             .collect();
         IndexView {

@@ -19,7 +19,7 @@ use crate::model::diagnostic::Diagnostic;
 use crate::model::ids::ProviderName;
 use crate::model::provider::schema::SlotUse;
 use crate::repo::{Options, Repository};
-use crate::worker::agent;
+use crate::worker::agent::{self, smoke};
 
 /// Longest path of a socket on Linux and macOS, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -82,7 +82,8 @@ impl Doctor {
             ("files", files(&config)),
             ("data directory", data_directory(&config)),
             ("server", server(context).await),
-            ("agent program", agent_program(&config)),
+            ("agent program", agent_program(&config).await),
+            ("agent trial", agent_trial(&config).await),
             ("sandbox", sandbox(&config)),
             ("open files", open_files()),
             ("file watches", file_watches()),
@@ -197,7 +198,7 @@ async fn server(context: &Context) -> Found {
     }
 }
 
-fn agent_program(config: &Config) -> Found {
+async fn agent_program(config: &Config) -> Found {
     let agent = &config.settings.agent;
     let Some(found) = program(&config.path, Path::new(&agent.program)) else {
         return Found::Bad(
@@ -206,11 +207,46 @@ fn agent_program(config: &Config) -> Found {
         );
     };
     let credentials = agent.env_pass.iter().chain(agent.env.keys()).any(|name| config.agent_env.contains_key(name));
-    if credentials {
-        return Found::Good(found.display().to_string());
+    let version = match app::agent_config(config) {
+        Ok(agent) => smoke::version(&agent).await,
+        Err(error) => return error.into(),
+    };
+    let (oldest, newest) = smoke::TESTED;
+    match version {
+        Err(error) => error.into(),
+        Ok(None) => Found::Care(
+            format!("{} does not say which version it is", found.display()),
+            format!("runs are tried with the versions {oldest} to {newest}"),
+        ),
+        Ok(Some(version)) if !version.is_tested() => Found::Care(
+            format!("{} {version} is not among the versions that runs are tried with", found.display()),
+            format!("install one of {oldest} to {newest}, or try it out first"),
+        ),
+        Ok(Some(version)) if !credentials => {
+            let hint = format!("set one of {}", agent.env_pass.join(", "));
+            Found::Care(format!("{} {version}, without credentials in the environment", found.display()), hint)
+        }
+        Ok(Some(version)) => Found::Good(format!("{} {version}", found.display())),
     }
-    let hint = format!("set one of {}", agent.env_pass.join(", "));
-    Found::Care(format!("{}, without credentials in the environment", found.display()), hint)
+}
+
+/// One run against a provider of our own, which costs nothing.
+async fn agent_trial(config: &Config) -> Found {
+    if program(&config.path, Path::new(&config.settings.agent.program)).is_none() {
+        return Found::Care("there is no agent program to try".into(), "install it".into());
+    }
+    let agent = match app::agent_config(config) {
+        Ok(agent) => agent,
+        Err(error) => return error.into(),
+    };
+    let place = match tempfile::tempdir() {
+        Ok(place) => place,
+        Err(error) => return Found::Care(format!("there is no place for a trial: {error}"), "free some space".into()),
+    };
+    match smoke::trial(&agent, place.path()).await {
+        Ok(()) => Found::Good("skills and agents are used, a payload stays a payload".into()),
+        Err(error) => Found::Bad(error.message().to_owned(), "install a version that runs are tried with".into()),
+    }
 }
 
 fn sandbox(config: &Config) -> Found {
@@ -218,9 +254,16 @@ fn sandbox(config: &Config) -> Found {
         Err(error) => error.into(),
         Ok(agent) => match &agent.sandbox {
             agent::Sandbox::Bubblewrap { .. } => Found::Good(agent.sandbox.describe()),
-            agent::Sandbox::Landlock { .. } | agent::Sandbox::Off { .. } => {
+            agent::Sandbox::Landlock { .. } => {
                 Found::Care(agent.sandbox.describe(), "install bubblewrap and allow user namespaces".into())
             }
+            agent::Sandbox::Off { .. } if agent.sandbox.is_settled() => {
+                Found::Care(agent.sandbox.describe(), "runs can read whatever this user can".into())
+            }
+            agent::Sandbox::Off { .. } => Found::Care(
+                format!("{}; runs get no tool that runs commands", agent.sandbox.describe()),
+                "install bubblewrap and allow user namespaces".into(),
+            ),
         },
     }
 }

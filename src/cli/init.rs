@@ -27,11 +27,15 @@ skillhook.toml, and a line in .gitignore. What is there stays as it is.
 
 Examples:
   skillhook init
-  skillhook init ~/work/project")]
+  skillhook init ~/work/project
+  skillhook init --token")]
 pub struct Init {
     /// The directory [default: the root]
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: Option<PathBuf>,
+    /// Make the first token of the admin API too; it is printed once
+    #[arg(long)]
+    token: bool,
 }
 
 const LAID: Sheet = Sheet {
@@ -43,9 +47,13 @@ const LAID: Sheet = Sheet {
 
 impl Init {
     pub fn run(self, context: &Context) -> Result<Exit> {
-        let root = self.directory.or_else(|| context.overrides.root.clone()).unwrap_or_else(|| PathBuf::from("."));
+        let named = self.directory.clone().or_else(|| context.overrides.root.clone());
+        let root = named.unwrap_or_else(|| PathBuf::from("."));
         let laid = lay(&root)?;
         context.output.list(&LAID, &laid);
+        if self.token {
+            context.block_on(super::token::first(context, &root))?;
+        }
         let new = laid.iter().filter(|file| file["done"] != "kept").count();
         context.output.note(&format!("\n{STRONG}{new} new or changed.{STRONG:#} Next:\n{NEXT}"));
         Ok(Exit::Done)

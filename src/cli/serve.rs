@@ -29,7 +29,7 @@ pub struct Up {
     /// Where providers deliver to [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The admin API, health and metrics; loopback only [default: 127.0.0.1:8081]
+    /// The admin API, health and metrics; beyond loopback only once a token was made [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// Look at everything at least this often [default: 60s]

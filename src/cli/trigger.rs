@@ -19,6 +19,7 @@ use crate::model::provider::{Definition, Incoming};
 use crate::model::spec::WebhookSpec;
 use crate::seam::{Clock, fresh_id};
 use crate::secrets::Secrets;
+use crate::secrets::seal::Sealer;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -149,7 +150,9 @@ fn now() -> Timestamp {
 pub fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(crate::config::environment(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    let sealer = Sealer::open(&directory)?;
+    let environment = crate::config::environment();
+    Secrets::new(environment, &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
 }
 
 /// Whether the sender shows the secret itself, so that the request must not be printed whole.

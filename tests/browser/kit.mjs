@@ -16,11 +16,12 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const WAIT_MS = 30_000;
 
 /** Opens a browser, runs the story with a page, and fails on whatever the page complained about meanwhile. */
-export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false } = {}) {
+export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false, isSignedIn = false } = {}) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
   const complaints = [];
   try {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, permissions: ['clipboard-read', 'clipboard-write'] });
+    if (isSignedIn) await context.addInitScript((token) => sessionStorage.setItem('skillhook.token', token), settings.token);
     const page = await context.newPage();
     page.setDefaultTimeout(WAIT_MS);
     notice(page, complaints);
@@ -139,3 +140,11 @@ export function ownWebhook(name, { secret = 'GITHUB_WEBHOOK_SECRET', description
   return `---\nname: ${name}\ndescription: ${JSON.stringify(description)}\nwebhook_config:\n  provider: github\n  id: ${name}\n  secret_env_var: ${secret}\n  command_prefix: "@agent"\n  default_command: ${command}\n  commands:\n    - name: ${command}\n      description: Looks.\n      prompt_template: "Look at {{ text }}"\n---\n# ${name}\n`;
 }
 
+/** Through the form, with the token of the settings. */
+export async function signIn(page, { isKept = false } = {}) {
+  await page.goto(`${settings.admin}/#/files`);
+  await page.getByLabel('Token').fill(settings.token);
+  if (isKept) await page.getByLabel('Keep it in this browser').check();
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('navigation').waitFor();
+}

@@ -98,6 +98,17 @@ impl Service {
         self.settings.push_str(more);
     }
 
+    pub fn replace_settings(&mut self, from: &str, to: &str) {
+        assert!(self.settings.contains(from), "{}", self.settings);
+        self.settings = self.settings.replace(from, to);
+    }
+
+    /// Another agent program than the fake one.
+    pub fn replace_agent(&mut self, program: &Path) {
+        let fake = fake_agent().display().to_string();
+        self.replace_settings(&fake, &program.display().to_string());
+    }
+
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
@@ -218,8 +229,9 @@ impl Service {
 
     /// Waits until there are so many tasks and all have ended; in vain when none ends for `patience`.
     pub async fn wait_tasks_done(&self, count: usize, patience: Duration) {
-        let done =
-            |task: &Value| matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused"));
+        let done = |task: &Value| {
+            matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused" | "expired"))
+        };
         let (mut last_end, mut ended_before) = (Instant::now(), 0);
         loop {
             let tasks = self.tasks().await;

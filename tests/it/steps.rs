@@ -23,7 +23,8 @@ async fn a_kill_at_any_commit_loses_nothing_and_answers_once() {
             return;
         };
         rounds = commit;
-        let killed = deliver_until_acked(&mut service, commit).await || killed_before_all_is_over(&mut service, commit).await;
+        let killed =
+            deliver_until_acked(&mut service, commit).await || killed_before_all_is_over(&mut service, commit).await;
         drop(tracer);
         if !killed {
             break;

@@ -49,6 +49,7 @@ fn task_row(state: TaskState, webhook: &str, not_before: Timestamp) -> TaskRow {
         updated_at: at(0),
         cancel_requested: false,
         allowed: true,
+        approved: None,
         result: None,
     }
 }

@@ -1,9 +1,10 @@
-//! What is only kept: conversations and generations.
+//! What is only kept: conversations, generations, tokens and answers.
 
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
-use crate::ledger::rows::{Conversation, Generation};
+use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Token};
 use crate::ledger::store::kept::ConversationRow;
+use crate::model::digest::Digest;
 use crate::model::ids::WebhookId;
 
 /// Longest id of a conversation in bytes.
@@ -23,5 +24,19 @@ impl Ledgers<'_, '_> {
             self.tables.generations.put(webhook.as_str().as_bytes(), generation)?;
         }
         Ok(())
+    }
+
+    pub(super) fn put_tokens(&mut self, tokens: &[Token], deed: Option<&Deed>) -> Step<()> {
+        for token in tokens {
+            self.tables.tokens.put(token.id.as_str().as_bytes(), token)?;
+        }
+        if let Some(deed) = deed {
+            self.record(deed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn keep_answer(&mut self, id: &Digest, answer: &KeptAnswer) -> Step<()> {
+        self.tables.answers.put(id.as_bytes(), answer)
     }
 }

@@ -17,12 +17,15 @@ fn command(skill: &str, name: &str, aliases: &[&str]) -> CommandSpec {
         conditions: None,
         priority: 100,
         action: Action::default(),
+        forward_to: None,
         requires_prefix: false,
         model: None,
         tools: None,
         max_turns: None,
         budget_usd: None,
         timeout_seconds: None,
+        approval: None,
+        checkout: false,
     }
 }
 
@@ -50,6 +53,7 @@ fn fragment(skill: &str, provider: &str, commands: &[&str]) -> SkillConfig {
         ack: None,
         reply: None,
         strict_templates: None,
+        budget: None,
     }
 }
 
