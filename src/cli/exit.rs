@@ -78,6 +78,9 @@ impl From<Code> for Exit {
             | Code::RateLimited
             | Code::WebhookDisabled
             | Code::PruneHeld
+            | Code::NothingToPropose
+            | Code::ProposalFailed
+            | Code::RollbackRefused
             | Code::StaleAttempt
             | Code::WrongState
             | Code::AgentRefused

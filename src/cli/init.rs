@@ -27,11 +27,33 @@ skillhook.toml, and a line in .gitignore. What is there stays as it is.
 
 Examples:
   skillhook init
-  skillhook init ~/work/project")]
+  skillhook init ~/work/project
+  skillhook init --ci github")]
 pub struct Init {
     /// The directory [default: the root]
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: Option<PathBuf>,
+    /// Lay down a job too that checks pull or merge requests
+    #[arg(long, value_name = "PROVIDER")]
+    ci: Option<Ci>,
+}
+
+/// Whose jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Ci {
+    /// A workflow of GitHub Actions
+    Github,
+    /// A job of GitLab CI
+    Gitlab,
+}
+
+impl Ci {
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Ci::Github => (".github/workflows/skillhook.yml", include_str!("ci/github.yml")),
+            Ci::Gitlab => (".gitlab/skillhook.yml", include_str!("ci/gitlab.yml")),
+        }
+    }
 }
 
 const LAID: Sheet = Sheet {
@@ -44,7 +66,10 @@ const LAID: Sheet = Sheet {
 impl Init {
     pub fn run(self, context: &Context) -> Result<Exit> {
         let root = self.directory.or_else(|| context.overrides.root.clone()).unwrap_or_else(|| PathBuf::from("."));
-        let laid = lay(&root)?;
+        let mut laid = lay(&root)?;
+        if let Some((path, text)) = self.ci.map(Ci::file) {
+            laid.push(json!({ "path": path, "done": create(&root, path, text.as_bytes())? }));
+        }
         context.output.list(&LAID, &laid);
         let new = laid.iter().filter(|file| file["done"] != "kept").count();
         context.output.note(&format!("\n{STRONG}{new} new or changed.{STRONG:#} Next:\n{NEXT}"));

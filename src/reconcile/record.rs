@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::activator::{Activator, Scope};
 use super::message::changes;
 use super::pass::{Published, Unrecorded};
-use super::source::Remote;
+use super::pause::Pause;
+use super::source::{Proposed, Remote};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
@@ -33,6 +34,7 @@ pub struct Progress {
     pub committed: Step,
     pub pushed: Step,
     pub remote: Remote,
+    pub proposals: Vec<Proposed>,
 }
 
 /// One step of recording.
@@ -56,6 +58,7 @@ pub struct Recorder {
     pub activator: Activator,
     /// The newest commit that is known to hold what was published.
     pub committed: watch::Sender<Option<String>>,
+    pub pause: Pause,
     pub commits: bool,
     /// Even without news, held commits are tried again after this.
     pub poll: Duration,
@@ -130,7 +133,7 @@ impl Recorder {
     /// Whether everything is recorded; false: something is in the way that may go by itself.
     async fn record(self: &Arc<Self>, newest: &Published) -> Result<bool> {
         self.serve(newest).await?;
-        if !self.commits {
+        if !self.commits || self.pause.is_on() {
             return Ok(true);
         }
         self.commit(newest).await

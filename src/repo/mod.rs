@@ -16,6 +16,7 @@ mod beneath;
 mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod history;
 mod incoming;
 mod integrate;
 mod keep;
@@ -26,6 +27,7 @@ mod message;
 mod objects;
 mod open;
 mod program;
+mod proposal;
 mod pull;
 mod records;
 mod remote;
@@ -48,10 +50,12 @@ use git2::Oid;
 
 pub(crate) use beneath::Directory;
 pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
+pub use history::{FileDiff, HistoryEntry};
 pub use keep::ConflictBranch;
 pub use location::Location;
 pub use message::{Change, Verb, message_for};
 pub use program::passes_to_git;
+pub use proposal::{PROPOSALS, Proposal};
 pub use pull::{Conflict, Move, PullOutcome, Skipped};
 pub use remote::{FetchOutcome, PushOutcome, Refusal};
 pub use served::ServedFile;

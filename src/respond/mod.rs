@@ -6,4 +6,5 @@
 
 pub mod outbox;
 pub mod permission;
+pub mod proposal;
 pub mod transport;

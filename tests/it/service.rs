@@ -98,6 +98,11 @@ impl Service {
         self.settings.push_str(more);
     }
 
+    /// Speaks with another stand-in for the provider.
+    pub fn set_api_base(&mut self, base: &str) {
+        self.settings = self.settings.replace(&self.github.base(), base);
+    }
+
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("respond", &["error", "model", "seam", "telemetry", "secrets", "ledger"]),
     ("worker", &["error", "model", "seam", "telemetry", "ledger", "workspace"]),
     ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile"]),
+    ("review", &["error", "model", "seam", "telemetry", "ledger", "repo", "reconcile", "respond"]),
     (
         "app",
         &[
@@ -34,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "workspace",
             "respond",
             "worker",
+            "review",
             "http",
         ],
     ),

@@ -16,6 +16,7 @@ pub mod state;
 mod stats;
 pub mod table;
 mod tasks;
+mod versions;
 
 use std::sync::Arc;
 
@@ -105,6 +106,14 @@ impl Api {
             Operation::Skills => index::skills(state).map(|value| ok(&value)),
             Operation::Agents => index::agents(state).map(|value| ok(&value)),
             Operation::Providers => index::providers(state).map(|value| ok(&value)),
+            Operation::History => versions::history(state, query).await.map(|value| ok(&value)),
+            Operation::Diff => versions::diff(state, query).await.map(|value| ok(&value)),
+            Operation::Plan => versions::plan(state, query).await.map(|value| ok(&value)),
+            Operation::Suspend => versions::suspend(state, true).await.map(|value| ok(&value)),
+            Operation::Resume => versions::suspend(state, false).await.map(|value| ok(&value)),
+            Operation::SuspendWebhook => versions::suspend_webhook(state, id, true).await.map(|value| ok(&value)),
+            Operation::ResumeWebhook => versions::suspend_webhook(state, id, false).await.map(|value| ok(&value)),
+            Operation::Rollback => versions::rollback(state, query).await.map(|value| ok(&value)),
             Operation::Reconcile => index::reconcile(state, query).await,
             Operation::Tasks => tasks::list(state, query).await.map(|value| ok(&value)),
             Operation::Task => tasks::one(state, id).await.map(|value| ok(&value)),

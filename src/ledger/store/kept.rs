@@ -9,7 +9,7 @@ use super::codec::{self, Row, json_rows, packed_rows};
 use super::compact::{Fields, Rest};
 use crate::error::Result;
 use crate::ledger::rows::{
-    Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, OutboxState, RawRequest,
+    Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, OutboxState, RawRequest, Suspension,
 };
 use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
@@ -397,6 +397,7 @@ json_rows! {
     OutboxRow: "outbox";
     ConversationRow: "conversations";
     Generation: "generations";
+    Suspension: "suspended";
     LogSizeRow: "log-sizes";
     LayoutRow: "layout";
 }

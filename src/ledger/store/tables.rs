@@ -16,7 +16,7 @@ use super::kept::{
     PendingRow, SpecRow, TaskRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation};
+use crate::ledger::rows::{Delivery, Generation, Suspension};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -173,6 +173,7 @@ tables! {
     pending: PendingRow,
     conversations: ConversationRow,
     generations: Generation,
+    suspended: Suspension,
     happenings: HappeningRow,
     logs: LogRow,
     log_sizes: LogSizeRow,
