@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
+use crate::model::change::{WriteMode, WriteModes};
 use crate::model::ids::ProviderName;
 
 /// The name of the settings file beside `.claude/`.
@@ -22,6 +23,7 @@ pub struct Settings {
     pub limits: Limits,
     pub reconcile: Reconcile,
     pub git: Git,
+    pub changes: Changes,
     pub queue: Queue,
     pub agent: Agent,
     pub secrets: Secrets,
@@ -139,6 +141,28 @@ impl Default for Git {
             author_email: "skillhook@localhost".into(),
             network_seconds: 30,
         }
+    }
+}
+
+/// How changes that come through skillhook get into the files: `direct` writes, commits and pushes them, `propose`
+/// makes a branch that a person merges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Changes {
+    /// Through the HTTP API and the dashboard.
+    pub api: WriteMode,
+    /// Through commands such as `skillhook add`.
+    pub cli: WriteMode,
+    /// In a conversation that somebody with the right to write has begun.
+    pub chat: WriteMode,
+    /// By runs that a delivery has started; what widens their power is proposed in any case.
+    pub agent: WriteMode,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        let WriteModes { api, cli, chat, agent } = WriteModes::default();
+        Self { api, cli, chat, agent }
     }
 }
 

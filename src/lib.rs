@@ -14,6 +14,7 @@ pub mod repo;
 pub mod secrets;
 pub mod telemetry;
 
+pub mod change;
 pub mod reconcile;
 pub mod respond;
 pub mod workspace;

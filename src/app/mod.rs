@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::change::{self, Changes};
 use crate::config::Config;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
@@ -23,11 +24,13 @@ use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
+use crate::model::change::WriteModes;
 use crate::model::check::Rules;
 use crate::model::ids::ProviderName;
 use crate::model::provider::Catalogue;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
+use crate::reconcile::origins::Origins;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::pause::Pause;
 use crate::reconcile::record::{Progress, Recorder};
@@ -58,6 +61,8 @@ pub struct Service {
     pub admin: SocketAddr,
     pub ledger: Ledger,
     pub activator: Activator,
+    /// Through which skills, agents and providers are edited.
+    pub changes: Changes,
     /// Has the remote asked.
     pub bell: Bell,
     /// What passes published.
@@ -159,6 +164,19 @@ pub async fn start(config: Config) -> Result<Service> {
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
     let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
     let socket = Listener::unix(&config.admin_socket())?;
+    let origins = Origins::open(config.data.join("origins"))?;
+    let changes = Changes::new(change::Parts {
+        root: config.root.clone(),
+        repository: repository.clone(),
+        ledger: ledger.clone(),
+        activator: activator.clone(),
+        published: published.clone(),
+        origins: origins.clone(),
+        rules: rules(&config),
+        modes: write_modes(&config),
+        clock: clock.clone(),
+        network: Duration::from_secs(config.settings.git.network_seconds),
+    })?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
     };
@@ -220,6 +238,7 @@ pub async fn start(config: Config) -> Result<Service> {
         repository: repository.clone(),
         ledger: ledger.clone(),
         contents,
+        origins,
         clock: clock.clone(),
         progress: progress_sender.clone(),
         activator: activator.clone(),
@@ -281,6 +300,7 @@ pub async fn start(config: Config) -> Result<Service> {
         admin: admin_address,
         ledger,
         activator,
+        changes,
         bell,
         published,
         progress,
@@ -355,6 +375,11 @@ fn reviewer(
         host: location.host.unwrap_or_else(|| "localhost".to_owned()),
         repository: config.settings.git.repository.clone().unwrap_or(location.path),
     }))
+}
+
+fn write_modes(config: &Config) -> WriteModes {
+    let changes = &config.settings.changes;
+    WriteModes { api: changes.api, cli: changes.cli, chat: changes.chat, agent: changes.agent }
 }
 
 fn author(config: &Config) -> repo::Author {

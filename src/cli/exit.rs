@@ -40,80 +40,40 @@ impl From<Exit> for ExitCode {
     }
 }
 
-impl From<Code> for Exit {
-    fn from(code: Code) -> Self {
-        match code {
-            Code::FrontmatterUnreadable
-            | Code::FrontmatterYaml
-            | Code::FrontmatterLimit
-            | Code::SkillIdentity
-            | Code::ConfigField
-            | Code::ConfigValue
-            | Code::ProviderUnknown
-            | Code::EndpointTaken
-            | Code::CommandConflict
-            | Code::ReferenceMissing
-            | Code::SecretReference
-            | Code::PlaintextSecret
-            | Code::DefinitionInvalid
-            | Code::UnsafePath
-            | Code::OpenToAnyone
-            | Code::TemplateSyntax
-            | Code::TemplateForbidden
-            | Code::TemplateLimit
-            | Code::SettingInvalid
-            | Code::NotARepository
-            | Code::InsecureBinding
-            | Code::BadPayload
-            | Code::UnsupportedContent
-            | Code::ReplyTarget
-            | Code::Usage => Exit::Usage,
-
-            Code::UnknownEndpoint | Code::NotFound => Exit::NotFound,
-
-            Code::DataDirectoryBusy
-            | Code::MethodNotAllowed
-            | Code::BodyTooLarge
-            | Code::NotVerified
-            | Code::RateLimited
-            | Code::WebhookDisabled
-            | Code::PruneHeld
-            | Code::NothingToPropose
-            | Code::ProposalFailed
-            | Code::RollbackRefused
-            | Code::StaleAttempt
-            | Code::WrongState
-            | Code::AgentRefused
-            | Code::ReplyRefused
-            | Code::PermissionDenied
-            | Code::Conflict
-            | Code::Refused => Exit::Refused,
-
-            Code::BodyIncomplete | Code::AgentTimeout | Code::TimedOut => Exit::TimedOut,
-
-            Code::ServerAway | Code::RemoteUnavailable | Code::ReplyUnavailable => Exit::RemoteAway,
-
-            Code::TemplateRender
-            | Code::ListenFailed
-            | Code::SecretMissing
-            | Code::NotReady
-            | Code::IndexDamaged
-            | Code::IndexWrite
-            | Code::GitFailed
-            | Code::GitBusy
-            | Code::RevisionMissing
-            | Code::TreeUnreadable
-            | Code::LedgerUnavailable
-            | Code::LedgerDamaged
-            | Code::LedgerNewer
-            | Code::AgentMissing
-            | Code::AgentFailed
-            | Code::AgentLimit
-            | Code::WorkspaceFailed => Exit::Difference,
-
-            Code::Bug => Exit::Bug,
+/// Which code ends in which exit; a code that is missing here does not compile.
+macro_rules! exits {
+    ($($exit:ident: $($code:ident)*;)*) => {
+        impl From<Code> for Exit {
+            fn from(code: Code) -> Self {
+                match code { $($(Code::$code)|* => Exit::$exit,)* }
+            }
         }
-    }
+    };
+}
+
+exits! {
+    Usage:
+        FrontmatterUnreadable FrontmatterYaml FrontmatterLimit SkillIdentity ConfigField ConfigValue
+        ProviderUnknown EndpointTaken CommandConflict ReferenceMissing SecretReference PlaintextSecret
+        DefinitionInvalid UnsafePath OpenToAnyone TemplateSyntax TemplateForbidden TemplateLimit SettingInvalid
+        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget ChangeInvalid EditUnsafe Usage;
+    NotFound:
+        UnknownEndpoint NotFound;
+    Refused:
+        DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
+        NothingToPropose ProposalFailed RollbackRefused
+        StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied
+        Conflict StillReferenced BuiltinStays Refused;
+    TimedOut:
+        BodyIncomplete AgentTimeout TimedOut;
+    RemoteAway:
+        ServerAway RemoteUnavailable ReplyUnavailable;
+    Difference:
+        TemplateRender ListenFailed SecretMissing NotReady IndexDamaged IndexWrite GitFailed GitBusy
+        RevisionMissing TreeUnreadable LedgerUnavailable LedgerDamaged LedgerNewer AgentMissing AgentFailed
+        AgentLimit WorkspaceFailed;
+    Bug:
+        Bug;
 }
 
 #[cfg(test)]

@@ -120,6 +120,11 @@ codes! {
     AgentLimit = "0705", 429, Wait, "the agent's usage limit is reached";
     WorkspaceFailed = "0706", 503, Backoff, "the workspace cannot be prepared";
 
+    ChangeInvalid = "0720", 422, HumanNeeded, "the change would make files that are not valid";
+    StillReferenced = "0721", 409, HumanNeeded, "something still names it";
+    BuiltinStays = "0722", 409, HumanNeeded, "what is built in cannot be deleted";
+    EditUnsafe = "0723", 422, HumanNeeded, "the file cannot be edited without disturbing it";
+
     ReplyRefused = "0801", 502, Never, "the source refused the reply";
     ReplyUnavailable = "0802", 503, Backoff, "the source does not answer";
     ReplyTarget = "0803", 422, HumanNeeded, "the address of the reply is not allowed";

@@ -3,11 +3,14 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod capability;
+pub mod change;
 pub mod check;
 pub mod condition;
 pub mod desired;
 pub mod diagnostic;
 pub mod digest;
+pub mod edit;
 pub mod entry;
 pub mod event;
 pub mod frontmatter;

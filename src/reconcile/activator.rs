@@ -37,7 +37,7 @@ pub struct Activation {
     pub reasons: BTreeSet<&'static str>,
     /// A person confirmed that large deletions are meant.
     pub allow_prune: bool,
-    /// Paths that a pulled commit deleted: their absence needs no second look.
+    /// Paths whose deletion was asked for, or came with a pulled commit: their absence needs no second look.
     pub deleted: BTreeSet<String>,
 }
 
@@ -74,6 +74,11 @@ impl Activator {
     /// Marks the scope dirty; answers the number of the pass that will have looked at it.
     pub fn activate(&self, scope: Scope, reason: &'static str) -> u64 {
         self.mark(Activation::of(scope, reason))
+    }
+
+    /// As [`Activator::activate`], after files were deleted on request.
+    pub fn activate_after_deletion(&self, scope: Scope, reason: &'static str, deleted: BTreeSet<String>) -> u64 {
+        self.mark(Activation { deleted, ..Activation::of(scope, reason) })
     }
 
     /// As [`Activator::activate`] over everything, with the confirmation that large deletions are meant.

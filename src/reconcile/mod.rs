@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod judge;
 pub mod look;
 mod message;
+pub mod origins;
 pub mod pass;
 pub mod pause;
 pub mod preview;

@@ -59,6 +59,8 @@ pub struct Published {
     pub report: Arc<Report>,
     pub state: Arc<State>,
     pub catalogue: Arc<Catalogue>,
+    /// The files as the pass saw them.
+    pub snapshot: Arc<Snapshot>,
     /// Everything in force, embedded files included: what runs see.
     pub served: Arc<Revision>,
     /// What was checked out when the look began.
@@ -67,6 +69,14 @@ pub struct Published {
     pub tree: Arc<Revision>,
     /// Paths (ending in `/` for directories) whose committed version stays, because the file is broken or doubtful.
     pub held: Arc<BTreeSet<String>>,
+}
+
+impl Published {
+    /// Whether the committed version of a path stays, whatever the tree has.
+    pub fn holds(&self, path: &str) -> bool {
+        let mut directories = path.match_indices('/').map(|(at, _)| &path[..=at]);
+        self.held.contains(path) || directories.any(|directory| self.held.contains(directory))
+    }
 }
 
 /// Contents that passes read and that are not recorded in git yet.
@@ -256,6 +266,7 @@ impl Reconciler {
             report: Arc::new(report),
             state,
             catalogue: self.judge.catalogue(),
+            snapshot: Arc::new(Snapshot { partial: true, ..Snapshot::default() }),
             served,
             upon: None,
             tree: Arc::new(Revision::of(BTreeMap::new())),
@@ -302,7 +313,7 @@ impl Reconciler {
             actions,
             index_digest: state.digest,
             revision: served.digest,
-            problems: snapshot.problems,
+            problems: snapshot.problems.clone(),
             prune_held: judgement.prune_held,
         };
         let again =
@@ -311,6 +322,7 @@ impl Reconciler {
             report: Arc::new(report),
             state,
             catalogue,
+            snapshot: Arc::new(snapshot),
             served,
             upon,
             tree: Arc::new(tree),

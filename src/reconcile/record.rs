@@ -1,6 +1,7 @@
 //! Records in git what a pass published: the served tree at once, the commit a moment later. It follows the newest
 //! publication and skips what it overtook; trouble here never holds a pass up, and the network is another part's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::activator::{Activator, Scope};
 use super::message::changes;
+use super::origins::{Matching, Origins};
 use super::pass::{Published, Unrecorded};
 use super::pause::Pause;
 use super::source::{Proposed, Remote};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
+use crate::model::change::Origin;
 use crate::model::digest::Digest;
+use crate::model::revision::CommitId;
 use crate::repo::{CommitOutcome, CommitRequest, HeldReason, Repository, message_for};
 use crate::seam::{Clock, random};
 
@@ -52,6 +56,8 @@ pub struct Recorder {
     pub repository: Repository,
     pub ledger: Ledger,
     pub contents: Unrecorded,
+    /// Who wrote what is not committed yet.
+    pub origins: Origins,
     pub clock: Clock,
     pub progress: watch::Sender<Progress>,
     /// Wakes a pass when the branch moved under the last one.
@@ -133,7 +139,15 @@ impl Recorder {
     /// Whether everything is recorded; false: something is in the way that may go by itself.
     async fn record(self: &Arc<Self>, newest: &Published) -> Result<bool> {
         self.serve(newest).await?;
-        if !self.commits || self.pause.is_on() {
+        if self.pause.is_on() {
+            return Ok(true);
+        }
+        if !self.commits {
+            for pending in self.origins.matching(&newest.tree, newest.report.number) {
+                if pending.settled {
+                    self.origins.settle(pending.id, None);
+                }
+            }
             return Ok(true);
         }
         self.commit(newest).await
@@ -158,34 +172,77 @@ impl Recorder {
         Ok(())
     }
 
+    /// One commit for each origin, in the order of their edits, and one for what people have put into files.
     async fn commit(self: &Arc<Self>, newest: &Published) -> Result<bool> {
+        let mut overtaken = Vec::new();
+        let mut held = (*newest.held).clone();
+        for pending in self.origins.matching(&newest.tree, newest.report.number) {
+            if !pending.settled && pending.paths.len() < pending.entry.files.len() {
+                // It is being written: its files are committed together.
+                held.extend(pending.entry.files.into_keys());
+            } else if pending.paths.is_empty() {
+                overtaken.push(pending);
+            } else if pending.paths.iter().any(|path| newest.holds(path)) {
+                // What is in force is not what was written: a later pass knows more.
+            } else if !self.commit_pending(newest, pending).await? {
+                return Ok(false);
+            }
+        }
+        let recorded = self.commit_files(newest, held, None, Origin::File, None).await?;
+        let done = recorded.is_some();
+        for pending in overtaken {
+            self.origins.settle(pending.id, recorded.clone().flatten());
+        }
+        Ok(done)
+    }
+
+    async fn commit_pending(self: &Arc<Self>, newest: &Published, pending: Matching) -> Result<bool> {
+        let Matching { id, entry, paths, .. } = pending;
+        let only = Some(paths.into_iter().collect());
+        let held = (*newest.held).clone();
+        let recorded = self.commit_files(newest, held, only, entry.origin, Some(entry.actor)).await?;
+        let done = recorded.is_some();
+        if let Some(commit) = recorded {
+            self.origins.settle(id, commit);
+        }
+        Ok(done)
+    }
+
+    /// The commit that has these files now; the outer `None`: something is in the way.
+    async fn commit_files(
+        self: &Arc<Self>,
+        newest: &Published,
+        held: BTreeSet<String>,
+        only: Option<BTreeSet<String>>,
+        origin: Origin,
+        actor: Option<String>,
+    ) -> Result<Option<Option<CommitId>>> {
         let this = Arc::clone(self);
-        let (tree, held, state) = (Arc::clone(&newest.tree), Arc::clone(&newest.held), Arc::clone(&newest.state));
+        let (tree, state) = (Arc::clone(&newest.tree), Arc::clone(&newest.state));
         let upon = newest.upon.clone();
         let outcome = blocking(move || {
             this.repository.write_served(&tree, &|path| this.contents.get(path))?;
             this.contents.recorded(&tree);
+            let mut trailers = vec![("Skillhook-Origin".to_owned(), origin.to_string())];
+            trailers.extend(actor.map(|actor| ("Skillhook-Actor".to_owned(), actor)));
+            trailers.push(("Skillhook-Index".to_owned(), state.digest.to_string()));
             this.repository.commit(&CommitRequest {
                 revision: &tree,
                 upon,
                 held: &held,
+                only: only.as_ref(),
                 message: &|paths| message_for(&changes(paths, &state.observed)),
-                trailers: vec![
-                    ("Skillhook-Origin".to_owned(), "file".to_owned()),
-                    ("Skillhook-Index".to_owned(), state.digest.to_string()),
-                ],
+                trailers,
                 author: None,
             })
         });
-        let outcome = outcome.await?;
-        let now = self.clock.now();
-        let (commit, trouble) = match outcome {
+        let (recorded, trouble) = match outcome.await? {
             CommitOutcome::Committed { commit, paths, .. } => {
-                tracing::info!(%commit, paths = paths.len(), "committed");
+                tracing::info!(%commit, %origin, paths = paths.len(), "committed");
                 self.ledger.note("repo.committed", None, format!("commit {commit}")).await?;
-                (Some(commit.to_string()), None)
+                (Some(Some(commit)), None)
             }
-            CommitOutcome::Unchanged => (self.head().await?, None),
+            CommitOutcome::Unchanged => (Some(self.head().await?), None),
             CommitOutcome::Held { reason: HeldReason::HeadMoved, .. } => {
                 // What was seen may be older than the branch: look again before anything is undone.
                 self.activator.activate(Scope::Everything, "branch moved");
@@ -196,24 +253,25 @@ impl Recorder {
                 (None, Some(reason.to_string()))
             }
         };
-        let done = trouble.is_none();
-        if let Some(commit) = &commit {
+        if let Some(commit) = recorded.as_ref().and_then(Option::as_ref) {
             self.committed.send_if_modified(|known| {
-                let news = known.as_ref() != Some(commit);
-                *known = Some(commit.clone());
+                let news = known.as_deref() != Some(commit.as_str());
+                *known = Some(commit.to_string());
                 news
             });
         }
+        let now = self.clock.now();
         self.progress.send_modify(|progress| {
-            let commit = commit.or_else(|| progress.committed.commit.clone());
+            let known = progress.committed.commit.take();
+            let commit = recorded.clone().flatten().map(|commit| commit.to_string()).or(known);
             progress.committed = Step { commit, at: Some(now), trouble };
         });
-        Ok(done)
+        Ok(recorded)
     }
 
-    async fn head(self: &Arc<Self>) -> Result<Option<String>> {
+    async fn head(self: &Arc<Self>) -> Result<Option<CommitId>> {
         let this = Arc::clone(self);
-        Ok(blocking(move || this.repository.head()).await?.map(|commit| commit.to_string()))
+        blocking(move || this.repository.head()).await
     }
 }
 

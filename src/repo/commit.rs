@@ -31,6 +31,8 @@ pub struct CommitRequest<'a> {
     pub upon: Option<CommitId>,
     /// Invalid files, and directories (with a `/` at their end): HEAD's version stays, whatever the revision has.
     pub held: &'a BTreeSet<String>,
+    /// Only these files, where it is given; all others stay as HEAD has them.
+    pub only: Option<&'a BTreeSet<String>>,
     /// What it says, once it is known which paths go in.
     pub message: &'a dyn Fn(&[PathChange]) -> String,
     /// For example `("Skillhook-Origin", "api")`.
@@ -163,14 +165,14 @@ impl Repository {
         }
         let served = served_tree(repo, &request.revision.digest)?.ok_or_else(|| missing(&request.revision.digest))?;
         let mut store = Store::new(repo)?;
-        let wanted = self.wanted(repo, &store, head, served, request.held).or_else(|error| {
+        let wanted = self.wanted(repo, &store, head, served, request).or_else(|error| {
             // Something below the head is torn: go back to a whole one, if that is what is wrong.
             let whole = self.read_head_thoroughly(repo, &branch)?;
             if whole == head {
                 return Err(error);
             }
             head = whole;
-            self.wanted(repo, &store, whole, served, request.held)
+            self.wanted(repo, &store, whole, served, request)
         })?;
         if wanted.is_empty() {
             return Ok(CommitOutcome::Unchanged);
@@ -238,7 +240,7 @@ impl Repository {
         store: &Store<'_>,
         head: Option<Head>,
         served: Oid,
-        held: &BTreeSet<String>,
+        request: &CommitRequest<'_>,
     ) -> Result<BTreeMap<String, Wanted>> {
         let place = &self.shared.place;
         let files = Directory::open(&place.root).context(Code::TreeUnreadable, "the root cannot be opened")?;
@@ -257,7 +259,8 @@ impl Repository {
                 let Ok(below) = String::from_utf8(each.path) else { continue };
                 let path = format!("{directory}/{below}");
                 let (old, mut new) = (each.old, each.new);
-                if is_held(held, &path) || old.is_some_and(|old| !old.is_file()) {
+                let left_out = is_held(request.held, &path) || request.only.is_some_and(|only| !only.contains(&path));
+                if left_out || old.is_some_and(|old| !old.is_file()) {
                     continue;
                 }
                 if !modes_count && let (Some(old), Some(new)) = (old, &mut new) {

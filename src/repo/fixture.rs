@@ -118,6 +118,7 @@ pub(crate) fn request(revision: &Revision) -> CommitRequest<'_> {
         revision,
         upon: None,
         held: &NOTHING,
+        only: None,
         message: &|_| "update skill a".to_owned(),
         trailers: vec![("Skillhook-Origin".to_owned(), "file".to_owned())],
         author: None,

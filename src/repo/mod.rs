@@ -13,6 +13,7 @@
 mod at;
 pub mod bare;
 mod beneath;
+mod branch;
 mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -49,6 +50,7 @@ use std::time::Duration;
 use git2::Oid;
 
 pub(crate) use beneath::Directory;
+pub use branch::{BranchFile, BranchProposed, BranchRequest};
 pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
 pub use history::{FileDiff, HistoryEntry};
 pub use keep::ConflictBranch;

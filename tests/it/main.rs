@@ -12,6 +12,7 @@
 mod admin;
 mod agent_run;
 mod anthropic;
+mod changes;
 mod claude;
 mod cli;
 mod corpus;

@@ -1,6 +1,7 @@
 //! The room as a whole, against real repositories and the real `git` program.
 
 mod both_ways;
+mod branches;
 mod commits;
 mod forms;
 mod interleavings;
