@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
 use crate::model::change::{WriteMode, WriteModes};
+use crate::model::forward::Target;
 use crate::model::ids::ProviderName;
 
 /// The name of the settings file beside `.claude/`.
@@ -30,6 +31,21 @@ pub struct Settings {
     /// By provider: `api_base`, `bot_login` and the other settings that its definition names; a reply token as
     /// `api_token_env = "NAME"` or `api_token_file = "PATH"`.
     pub providers: BTreeMap<String, BTreeMap<String, String>>,
+    /// By name: the only addresses that commands with `action: forward` may post to.
+    pub forward: BTreeMap<String, Forward>,
+}
+
+/// A target of `forward` commands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Forward {
+    pub url: String,
+    /// The environment variable that holds what signs the posts (Standard Webhooks).
+    pub secret_env: Option<String>,
+    /// The file that holds it, in place of a variable.
+    pub secret_file: Option<PathBuf>,
+    /// The target may lie in a private network, and be called by `http://` there.
+    pub allow_private: bool,
 }
 
 /// Where the server listens.
@@ -38,8 +54,10 @@ pub struct Settings {
 pub struct Server {
     /// The public receiver.
     pub listen: String,
-    /// The admin API, metrics and health; loopback only.
+    /// The admin API, metrics and health; beyond loopback only once a token was made.
     pub admin_listen: String,
+    /// Names under which the admin listener may be called, beside loopback ones and, beyond loopback, addresses.
+    pub admin_hosts: Vec<String>,
     /// The address under which providers reach the receiver, for signatures that cover the URL.
     pub public_url: Option<String>,
     /// `text` or `json`.
@@ -55,6 +73,7 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:8080".into(),
             admin_listen: "127.0.0.1:8081".into(),
+            admin_hosts: Vec::new(),
             public_url: None,
             log_format: "text".into(),
             log: "info".into(),
@@ -77,6 +96,8 @@ pub struct Limits {
     pub body_seconds: u64,
     /// Until an idle connection is closed, in seconds.
     pub idle_seconds: u64,
+    /// Runs that one thread at a source may start within an hour: what goes on beyond that is a loop.
+    pub thread_runs_per_hour: u32,
 }
 
 impl Default for Limits {
@@ -87,6 +108,7 @@ impl Default for Limits {
             header_seconds: 10,
             body_seconds: 20,
             idle_seconds: 60,
+            thread_runs_per_hour: 30,
         }
     }
 }
@@ -195,6 +217,10 @@ pub struct Agent {
     pub model: String,
     pub max_turns: u32,
     pub budget_usd: f64,
+    /// What all runs together may cost in one day (UTC), in US dollars; without it, no limit.
+    pub usd_per_day: Option<f64>,
+    /// How many runs may begin in one day (UTC), over all webhooks; without it, no limit.
+    pub runs_per_day: Option<u32>,
     /// Without any output for so long a run is ended, in seconds.
     pub idle_seconds: u64,
     /// Environment variables that a run sees besides the fixed ones; never a provider's token.
@@ -215,6 +241,8 @@ impl Default for Agent {
             model: String::new(),
             max_turns: 30,
             budget_usd: 2.0,
+            usd_per_day: None,
+            runs_per_day: None,
             idle_seconds: 300,
             env_pass: pass.map(String::from).to_vec(),
             env: BTreeMap::new(),
@@ -322,12 +350,17 @@ impl Config {
         at_least_one("limits.header_seconds", settings.limits.header_seconds)?;
         at_least_one("limits.body_seconds", settings.limits.body_seconds)?;
         at_least_one("limits.idle_seconds", settings.limits.idle_seconds)?;
+        at_least_one("limits.thread_runs_per_hour", u64::from(settings.limits.thread_runs_per_hour))?;
         at_least_one("limits.connections_max", settings.limits.connections_max as u64)?;
         at_least_one("limits.body_bytes_max", settings.limits.body_bytes_max as u64)?;
         at_least_one("agent.idle_seconds", settings.agent.idle_seconds)?;
         at_least_one("git.network_seconds", settings.git.network_seconds)?;
         one_of("server.log_format", &settings.server.log_format, &["text", "json"])?;
         one_of("agent.sandbox", &settings.agent.sandbox, &["auto", "required", "bubblewrap", "landlock", "off"])?;
+        for (name, target) in &settings.forward {
+            Target::new(&target.url, target.allow_private)
+                .map_err(|message| invalid(&format!("forward.{name}.url"), &message))?;
+        }
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;
         }
@@ -345,6 +378,11 @@ impl Config {
     /// The socket through which commands on the same machine reach the server.
     pub fn admin_socket(&self) -> PathBuf {
         self.data.join("admin.sock")
+    }
+
+    /// The socket on which runs call the tools of the service, and reach nothing else.
+    pub fn runs_socket(&self) -> PathBuf {
+        self.data.join("runs.sock")
     }
 
     pub fn poll(&self) -> Duration {

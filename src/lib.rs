@@ -15,6 +15,7 @@ pub mod secrets;
 pub mod telemetry;
 
 pub mod change;
+pub mod mcp;
 pub mod reconcile;
 pub mod respond;
 pub mod workspace;

@@ -53,7 +53,15 @@ pub fn random() -> u64 {
 /// # Errors
 /// SH0999 when the machine has no randomness to give.
 pub fn fresh_secret() -> Result<String> {
-    let mut bytes = [0; 32];
+    fresh_bytes::<32>().map(hex::encode)
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// SH0999 when the machine has no randomness to give.
+pub fn fresh_bytes<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).context(Code::Bug, "the system gives no randomness")?;
-    Ok(hex::encode(bytes))
+    Ok(bytes)
 }

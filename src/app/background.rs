@@ -24,6 +24,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10 * 60);
 const WORKSPACE_AGE_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// All workspaces together, in bytes.
 const WORKSPACES_BYTES_MAX: u64 = 4 << 30;
+/// How often it is looked for what expired, when nothing else says so.
+const EXPIRY: Duration = Duration::from_secs(1);
 /// How often the queue is looked at; the charts show minutes.
 const SAMPLING: Duration = Duration::from_secs(20);
 /// How often old rows are looked for.
@@ -96,6 +98,18 @@ pub(super) async fn housekeeping(workspaces: Workspaces, clock: Clock, stop: Can
             Err(_) => return,
         }
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(HOUSEKEEPING) => {} }
+    }
+}
+
+/// Ends what waited too long for a person.
+pub(super) async fn expiry(ledger: Ledger, clock: Clock, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match ledger.expire(clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "tasks expired that waited for a person"),
+            Err(error) => tracing::debug!(error = error.internal(), "what expired cannot be ended now"),
+        }
+        tokio::select! { () = stop.cancelled() => {}, () = ledger.work_signal(EXPIRY) => {} }
     }
 }
 

@@ -4,7 +4,7 @@ mod background;
 mod routes;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,19 +15,26 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::change::{self, Changes};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::http::api::access::Access;
+use crate::http::api::guard::Hosts;
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
-use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
+use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake, Outside};
 use crate::http::listen::Listener;
 use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
 use crate::ledger::{self, Ledger};
+use crate::mcp::desk::Desk;
+use crate::mcp::grants::Grants;
 use crate::model::change::WriteModes;
 use crate::model::check::Rules;
+use crate::model::forward::{Target, Targets};
 use crate::model::ids::ProviderName;
-use crate::model::provider::Catalogue;
+use crate::model::provider::{Catalogue, PreparedCall};
+use crate::model::secret::{SecretSet, SecretValue};
+use crate::model::task::DailyBudget;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::Origins;
@@ -38,6 +45,7 @@ use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::versions::Versions;
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
+use crate::respond::forward::Forward;
 use crate::respond::outbox::Sender;
 use crate::respond::permission::Checker;
 use crate::respond::proposal::Reviewer;
@@ -45,9 +53,11 @@ use crate::respond::transport::Transport;
 use crate::review::Reviews;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
+use crate::secrets::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::Worker;
 use crate::worker::agent::{self, AgentConfig};
+use crate::worker::tools::Tools;
+use crate::worker::{KnownSecrets, Worker};
 use crate::workspace::Workspaces;
 
 /// Memory for the pages of the index, in bytes.
@@ -118,6 +128,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(&config))?;
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
+    let known = secrets.clone();
     let judge = Judge::new(rules(&config))?;
     let (activator, bell) = (Activator::default(), Bell::default());
     let pause = Pause::remembered(ledger.clone(), activator.clone(), bell.clone()).await?;
@@ -156,14 +167,16 @@ pub async fn start(config: Config) -> Result<Service> {
         intake::Options {
             repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
             bell: bell.clone(),
-            ..intake_options(&config, &reconciler.catalogue(), &secrets)
+            ..intake_options(&config, &reconciler.catalogue(), &secrets, &transport)
         },
     );
 
     let limits = limits(&config);
     let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
-    let admin_listener = Listener::loopback(&config.settings.server.admin_listen)?;
+    let access = Access::open(ledger.clone(), clock.clone())?;
+    let admin_listener = admin_listener(&config, &access)?;
     let socket = Listener::unix(&config.admin_socket())?;
+    let runs_socket = Listener::unix(&config.runs_socket())?;
     let origins = Origins::open(config.data.join("origins"))?;
     let changes = Changes::new(change::Parts {
         root: config.root.clone(),
@@ -200,6 +213,15 @@ pub async fn start(config: Config) -> Result<Service> {
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
+        access: access.clone(),
+        changes: Some(changes.clone()),
+        secrets: Some(secrets.clone()),
+        intake: Some(Arc::clone(&intake)),
+        hosts: Hosts {
+            addresses: !admin_address.ip().to_canonical().is_loopback(),
+            names: config.settings.server.admin_hosts.clone(),
+        },
+        stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -214,6 +236,12 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
+    let grants = Grants::default();
+    let desk = Desk { changes: changes.clone(), ledger: ledger.clone(), clock: clock.clone() };
+    let tools = crate::http::tools::filter("runs", desk, grants.clone(), metrics.clone(), &limits);
+    spawn(&mut tasks, "runs", server("runs", runs_socket).serve(tools, stop.clone()));
+
+    spawn(&mut tasks, "tokens", access.keep_uses(stop.clone()));
 
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
     spawn(&mut tasks, "secrets", secrets_again);
@@ -281,16 +309,18 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         transport: transport.clone(),
         secrets: secrets.clone(),
+        forward: Forward { targets: targets(&config), secrets: forward_secrets(&config, &secrets) },
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
     spawn(&mut tasks, "sender", sender.run(stop.clone()));
     let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
-    let worker = worker(&config, &ledger, repository, &clock, &metrics)?;
+    let worker = worker(&config, &ledger, repository, grants, known_secrets(&config, known), &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     spawn(&mut tasks, "worker", worker.run(stop.clone()));
+    spawn(&mut tasks, "expiry", background::expiry(ledger.clone(), clock.clone(), stop.clone()));
     spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock.clone(), stop.clone()));
     spawn(&mut tasks, "sampler", background::sampler(ledger.clone(), metrics, clock, stop.clone()));
 
@@ -321,6 +351,23 @@ fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Fu
         part.await;
         name
     });
+}
+
+/// Where nobody needs a token, nobody of another machine may come in.
+fn admin_listener(config: &Config, access: &Access) -> Result<Listener> {
+    let address = &config.settings.server.admin_listen;
+    if access.any_holds() { Listener::tcp(address) } else { Listener::loopback(address) }
+}
+
+/// The tokens of a service that does not run; whoever can open its ledger owns it.
+///
+/// # Errors
+/// SH0303 when the service runs, SH0601 when there can be no ledger.
+pub fn tokens_at_rest(config: &Config) -> Result<(Ledger, Access)> {
+    prepare_data(config)?;
+    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(config))?;
+    let access = Access::open(ledger.clone(), Clock::System)?;
+    Ok((ledger, access))
 }
 
 /// The data directory is private, and git never sees it.
@@ -387,19 +434,59 @@ fn author(config: &Config) -> repo::Author {
     repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
 }
 
-fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets) -> intake::Options {
+fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, transport: &Transport) -> intake::Options {
     intake::Options {
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
-        providers: catalogue.names().map(|name| (name.clone(), secrets.settings(name))).collect(),
+        // A provider that a file of the repository adds may come later than the settings.
+        providers: (config.settings.providers.keys().filter_map(|name| ProviderName::parse(name).ok()))
+            .chain(catalogue.names().cloned())
+            .map(|name| (name.clone(), secrets.settings(&name)))
+            .collect(),
+        forward: targets(config),
+        thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
+        outside: outside(secrets, transport),
         ..intake::Options::default()
     }
+}
+
+/// The calls that the intake may make while a sender waits, and where it keeps what handshakes bring.
+fn outside(secrets: &Secrets, transport: &Transport) -> Outside {
+    let (kept, secrets, transport) = (secrets.clone(), secrets.clone(), transport.clone());
+    Outside {
+        call: Some(Arc::new(move |provider: ProviderName, call: PreparedCall, given: Option<Arc<SecretSet>>| {
+            let (secrets, transport) = (secrets.clone(), transport.clone());
+            Box::pin(async move {
+                let secrets = given.unwrap_or_else(|| Arc::new(secrets.for_calls(&provider)));
+                let filled = call.fill(&BTreeMap::new(), &secrets)?;
+                let answer = transport.exchange(&filled).await.map_err(|none| none.error)?;
+                Ok((answer.status, answer.body))
+            })
+        })),
+        keep: Some(Arc::new(move |webhook, slot, value| kept.keep_of_handshake(webhook, slot, value))),
+    }
+}
+
+/// Where `forward` commands may post; the addresses were checked with the settings.
+fn targets(config: &Config) -> Targets {
+    let targets = config.settings.forward.iter();
+    targets.filter_map(|(name, it)| Some((name.clone(), Target::new(&it.url, it.allow_private).ok()?))).collect()
+}
+
+fn forward_secrets(config: &Config, secrets: &Secrets) -> BTreeMap<String, SecretValue> {
+    let targets = config.settings.forward.iter();
+    let secret = |it: &config::Forward| secrets.of_operator(it.secret_env.as_deref(), it.secret_file.as_deref());
+    targets.filter_map(|(name, it)| Some((name.clone(), secret(it)?))).collect()
 }
 
 fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    // Without a key what is sealed stays closed; everything else is found.
+    let sealer = Sealer::open_or_create(&directory)
+        .inspect_err(|error| tracing::error!(error = error.internal(), "sealed secrets cannot be opened"))
+        .ok();
+    Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
 }
 
 fn limits(config: &Config) -> Limits {
@@ -418,6 +505,8 @@ fn worker(
     config: &Config,
     ledger: &Ledger,
     repository: Repository,
+    grants: Grants,
+    known_secrets: KnownSecrets,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Worker> {
@@ -427,14 +516,25 @@ fn worker(
         workspaces: Workspaces::new(repository, config.data.join("workspaces"), crate::workspace::Limits::default()),
         agent: Arc::new(agent_config(config)?),
         attempts: config.data.join("attempts"),
+        tools: Tools { grants, program: own_program()?, socket: config.runs_socket() },
         running_max: settings.queue.running_max,
         model: Some(settings.agent.model.clone()).filter(|model| !model.is_empty()),
         max_turns: settings.agent.max_turns,
         budget_usd: settings.agent.budget_usd,
+        daily: DailyBudget { usd: settings.agent.usd_per_day, runs: settings.agent.runs_per_day },
+        known_secrets,
         clock: clock.clone(),
         metrics: metrics.clone(),
         drain: Duration::from_secs(settings.server.drain_seconds),
     })
+}
+
+/// Secrets of webhooks and providers, and the credentials of the agent program.
+fn known_secrets(config: &Config, secrets: Secrets) -> KnownSecrets {
+    let names = config.settings.agent.env_pass.iter().filter(|name| !name.ends_with("_URL"));
+    let credentials: Vec<SecretValue> =
+        names.filter_map(|name| config.agent_env.get(name)).map(|value| SecretValue::new(value.as_bytes())).collect();
+    Arc::new(move || secrets.known().into_iter().chain(credentials.iter().cloned()).collect())
 }
 
 /// How agents are run here, as the operator has set it.
@@ -450,11 +550,10 @@ pub fn agent_config(config: &Config) -> Result<AgentConfig> {
         "off" => agent::sandbox::Mode::Off,
         _ => agent::sandbox::Mode::Auto,
     };
-    let supervisor = std::env::current_exe().context(Code::Bug, "the own program cannot be found")?;
     Ok(AgentConfig {
         program: PathBuf::from(&settings.program),
         leading_args: settings.args.clone(),
-        supervisor,
+        supervisor: own_program()?,
         path: config.path.clone(),
         config_dir: config.data.join("agent"),
         credential: None,
@@ -462,7 +561,11 @@ pub fn agent_config(config: &Config) -> Result<AgentConfig> {
         extra_env: config.agent_env.clone(),
         sandbox: agent::Sandbox::detect(mode, &config.path)?,
         read_also: Vec::new(),
-        write_also: Vec::new(),
+        write_also: vec![config.runs_socket()],
         limits: agent::Limits { idle: Duration::from_secs(settings.idle_seconds), ..agent::Limits::default() },
     })
+}
+
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context(Code::Bug, "the own program cannot be found")
 }

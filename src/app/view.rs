@@ -11,12 +11,17 @@ use crate::http::api::state::{
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::SkillName;
+use crate::model::provider::facts::Facts;
 use crate::model::snapshot::skill_path;
 use crate::reconcile::pass::Published;
 use crate::reconcile::record::Progress;
 use crate::reconcile::source::Distance;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
+
+/// Why a webhook refuses that nobody has given a secret to. Of one that was added it is said in the log, of the built-in
+/// ones not: who needs only one of them sets only that secret.
+const SECRET_MISSING: &str = "SecretMissing";
 
 /// Publishes a new view whenever a pass or the recorder has news.
 pub(super) async fn keep(
@@ -78,6 +83,7 @@ impl Look<'_> {
                 title: definition.title().to_owned(),
                 source: definition.path().to_owned(),
                 secret_slots: definition.slots().map(|(slot, _)| slot.to_owned()).collect(),
+                facts: Facts::of(definition),
             })
             .collect();
         IndexView {
@@ -103,7 +109,11 @@ impl Look<'_> {
             .flat_map(|skill| skill.diagnostics.clone())
             .collect();
         let (ready, reason, message) = self.readiness(entry);
-        let mut conditions = vec![self.condition(&name, Standing::Ready, ready, reason, message, entry.generation)];
+        let condition = self.condition(&name, Standing::Ready, ready, reason, message, entry.generation);
+        if reason == SECRET_MISSING && !entry.spec.builtin && condition.last_transition == self.now {
+            tracing::warn!("{name} is not served: {}", condition.message);
+        }
+        let mut conditions = vec![condition];
         if let Some(first) = held.first() {
             let message = format!("{first}; generation {} stays live", entry.generation);
             conditions.push(self.condition(&name, Standing::Stalled, true, "FileInvalid", message, entry.generation));
@@ -118,7 +128,7 @@ impl Look<'_> {
         }
         if entry.spec.requires_signature && self.secrets.for_webhook(&entry.spec).slots().next().is_none() {
             let named: Vec<_> = entry.spec.secrets.values().flatten().map(ToString::to_string).collect();
-            return (false, "SecretMissing", format!("no secret is set: {}", named.join(", ")));
+            return (false, SECRET_MISSING, format!("no secret is set: {}", named.join(", ")));
         }
         (true, "Serving", format!("generation {} is live", entry.generation))
     }

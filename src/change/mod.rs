@@ -342,7 +342,8 @@ impl Changes {
         };
         let widens: String = prepared.would_be.widens.iter().map(|each| format!("- {each}\n")).collect();
         let request = BranchRequest {
-            branch: format!("skillhook/proposal/{}", slug(&title)),
+            branch: format!("skillhook/proposal/{}", set.proposal.as_deref().map_or_else(|| slug(&title), slug)),
+            grows: set.proposal.is_some(),
             edits: prepared.edits.iter().map(|edit| (edit.path.clone(), file(edit))).collect(),
             message: if widens.is_empty() {
                 title

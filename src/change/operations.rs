@@ -378,7 +378,7 @@ impl Changes {
     }
 
     /// Whether a skill is a file of the repository and not of the built-in layer.
-    fn is_own(&self, skill: &SkillName) -> bool {
+    pub fn is_own(&self, skill: &SkillName) -> bool {
         !self.shared.embedded.skills.contains_key(skill)
     }
 }

@@ -10,6 +10,7 @@ use super::output;
 use super::sheet::{Form, Sheet, column, wide};
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
+use crate::model::provider::{catalog, facts, schema};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -32,6 +33,7 @@ pub struct Completion {
 #[command(after_help = "\
 Examples:
   skillhook schema webhook > webhook.schema.json
+  skillhook schema provider > provider.schema.json
   skillhook schema settings > settings.schema.json")]
 pub struct Schema {
     /// What to describe
@@ -45,6 +47,10 @@ enum Subject {
     Webhook,
     /// `skillhook.toml`
     Settings,
+    /// A provider definition, `.claude/providers/NAME.yaml`
+    Provider,
+    /// Every provider of the catalogue, as a page in Markdown
+    Catalogue,
     /// Problem documents that the servers answer with
     Error,
 }
@@ -95,9 +101,15 @@ impl Completion {
 
 impl Schema {
     pub fn run(self, context: &Context) -> Result<Exit> {
+        if self.subject == Subject::Catalogue {
+            let catalogue = catalog::builtin().map_err(|_| Error::new(Code::Bug, "the catalogue is not valid"))?;
+            context.output.text(&facts::page(&catalogue));
+            return Ok(Exit::Done);
+        }
         let schema = match self.subject {
             Subject::Webhook => crate::model::raw::schema().to_value(),
             Subject::Settings => schemars::schema_for!(Settings).to_value(),
+            Subject::Provider | Subject::Catalogue => schema::json_schema().to_value(),
             Subject::Error => problem_schema(),
         };
         context.output.value(&schema, output::json);

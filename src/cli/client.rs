@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     /// SH0305 when no server answers, SH0905 after the deadline, else what the server says.
     pub async fn get(&self, route: Route, deadline: Duration) -> Result<Value> {
-        self.ask(Method::GET, route, deadline).await
+        self.ask(Method::GET, route, None, deadline).await
     }
 
     /// Asks for a change.
@@ -84,11 +84,25 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn post(&self, route: Route, deadline: Duration) -> Result<Value> {
-        self.ask(Method::POST, route, deadline).await
+        self.ask(Method::POST, route, None, deadline).await
     }
 
-    async fn ask(&self, method: Method, route: Route, deadline: Duration) -> Result<Value> {
-        let asked = self.exchange(method, route.target());
+    /// Sends a body, by whatever method.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn send(&self, method: Method, route: Route, body: &Value, deadline: Duration) -> Result<Value> {
+        self.ask(method, route, Some(body), deadline).await
+    }
+
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, route: Route, deadline: Duration) -> Result<Value> {
+        self.ask(Method::DELETE, route, None, deadline).await
+    }
+
+    async fn ask(&self, method: Method, route: Route, body: Option<&Value>, deadline: Duration) -> Result<Value> {
+        let asked = self.exchange(method, route.target(), body);
         let (status, body) = tokio::time::timeout(deadline, asked).await.map_err(|_| {
             Error::new(Code::TimedOut, format!("the server did not answer within {} s", deadline.as_secs()))
         })??;
@@ -105,34 +119,44 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, target: String) -> Result<(StatusCode, Bytes)> {
+    /// Follows what happens, from now on or from where the route says.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn follow(&self, route: Route) -> Result<Follow> {
+        let (response, driver) = self.response(Method::GET, route.target(), None).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(problem(status, &whole(response).await?));
+        }
+        Ok(Follow { body: response.into_body(), read: Vec::new(), _driver: driver })
+    }
+
+    async fn exchange(&self, method: Method, target: String, body: Option<&Value>) -> Result<(StatusCode, Bytes)> {
+        let (response, _driver) = self.response(method, target, body).await?;
+        let status = response.status();
+        Ok((status, whole(response).await?))
+    }
+
+    async fn response(&self, method: Method, target: String, body: Option<&Value>) -> Result<(Answered, Driver)> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
-        let broke_off = |error: hyper::Error| {
-            Error::new(Code::ServerAway, "the server broke off").hint("look at its log").detail(error)
-        };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
-        let driver = tokio::spawn(connection);
+        let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
         let request = Request::builder()
             .method(method)
             .uri(target)
             .header("host", "localhost")
             .header("accept", "application/json")
-            .header("x-skillhook", "1")
-            .body(Full::new(Bytes::new()))
+            .header("x-skillhook", "1");
+        let request = match body {
+            Some(_) => request.header("content-type", "application/json"),
+            None => request,
+        };
+        let request = request
+            .body(Full::new(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()))
             .map_err(|error| Error::new(Code::Usage, "this cannot be asked").detail(error))?;
-        let response = sender.send_request(request).await.map_err(broke_off)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        driver.abort();
-        let body = body.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Error::new(Code::Usage, "the answer is too large").hint("ask for less with `--limit`")
-            } else {
-                Error::new(Code::ServerAway, "the server broke off").hint("look at its log").detail(error)
-            }
-        })?;
-        Ok((status, body.to_bytes()))
+        Ok((sender.send_request(request).await.map_err(broke_off)?, driver))
     }
 
     fn unreachable(&self, error: &io::Error) -> Error {
@@ -149,6 +173,82 @@ impl Client {
         }
         .detail(error)
     }
+}
+
+type Answered = hyper::Response<hyper::body::Incoming>;
+
+/// The connection of one request; it goes when its answer has been read.
+struct Driver(tokio::task::JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn broke_off(error: hyper::Error) -> Error {
+    Error::new(Code::ServerAway, "the server broke off").hint("look at its log").detail(error)
+}
+
+async fn whole(response: Answered) -> Result<Bytes> {
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Error::new(Code::Usage, "the answer is too large").hint("ask for less with `--limit`")
+        } else {
+            Error::new(Code::ServerAway, "the server broke off").hint("look at its log").detail(error)
+        }
+    })?;
+    Ok(body.to_bytes())
+}
+
+/// What happens, as the server tells it (`/api/stream`).
+pub struct Follow {
+    body: hyper::body::Incoming,
+    read: Vec<u8>,
+    _driver: Driver,
+}
+
+/// One thing that happened.
+#[derive(Debug, PartialEq)]
+pub struct Told {
+    pub kind: String,
+    pub data: Value,
+}
+
+impl Follow {
+    /// The next thing that happens; `None` when the server ends the stream.
+    ///
+    /// # Errors
+    /// SH0305 when the server breaks off.
+    pub async fn next(&mut self) -> Result<Option<Told>> {
+        loop {
+            if let Some(told) = self.take() {
+                return Ok(Some(told));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Ok(bytes) = frame.map_err(broke_off)?.into_data() {
+                self.read.extend_from_slice(&bytes);
+            }
+        }
+    }
+
+    /// A whole event out of what was read.
+    fn take(&mut self) -> Option<Told> {
+        loop {
+            let end = self.read.windows(2).position(|pair| pair == b"\n\n")?;
+            let block: Vec<u8> = self.read.drain(..end + 2).collect();
+            if let Some(told) = told(&String::from_utf8_lossy(&block)) {
+                return Some(told);
+            }
+        }
+    }
+}
+
+/// An event as the server writes it: each field on one line.
+fn told(block: &str) -> Option<Told> {
+    let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    Some(Told { kind: field("event")?.to_owned(), data: serde_json::from_str(field("data")?).ok()? })
 }
 
 /// The error that a problem document (RFC 9457) carries.
@@ -174,6 +274,7 @@ fn problem(status: StatusCode, body: &[u8]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixListener;
 
@@ -227,5 +328,13 @@ mod tests {
         let silent = Client::new(dir.path().join("silent.sock"));
         let error = silent.get(Route::api(&["status"]), Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(error.code(), Code::TimedOut);
+    }
+
+    #[test]
+    fn an_event_is_read_and_a_comment_is_not() {
+        let event = "id: 7\nevent: task.completed\ndata: {\"seq\":7}\n\n";
+        assert_eq!(told(event), Some(Told { kind: "task.completed".to_owned(), data: json!({ "seq": 7 }) }));
+        assert_eq!(told(": nothing happens\n\n"), None);
+        assert_eq!(told("retry: 2000\n\n"), None);
     }
 }

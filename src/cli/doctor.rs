@@ -1,5 +1,6 @@
 //! `doctor`: whether everything that the service needs is there, and what to do about what is not.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,8 +16,10 @@ use crate::app;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::Diagnostic;
+use crate::model::ids::ProviderName;
+use crate::model::provider::schema::SlotUse;
 use crate::repo::{Options, Repository};
-use crate::worker::agent;
+use crate::worker::agent::{self, smoke};
 
 /// Longest path of a socket on Linux and macOS, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -79,13 +82,18 @@ impl Doctor {
             ("files", files(&config)),
             ("data directory", data_directory(&config)),
             ("server", server(context).await),
-            ("agent program", agent_program(&config)),
+            ("agent program", agent_program(&config).await),
+            ("agent trial", agent_trial(&config).await),
             ("sandbox", sandbox(&config)),
             ("open files", open_files()),
             ("file watches", file_watches()),
         ];
-        let rows: Vec<Value> =
-            checks.into_iter().chain(secrets(&config)).map(|(check, found)| row(check, found)).collect();
+        let rows: Vec<Value> = checks
+            .into_iter()
+            .chain(secrets(&config))
+            .chain(answers(&config))
+            .map(|(check, found)| row(check, found))
+            .collect();
         context.output.list(&CHECKS, &rows);
         Ok(if rows.iter().any(|row| row["result"] == "failed") { Exit::Difference } else { Exit::Done })
     }
@@ -190,7 +198,7 @@ async fn server(context: &Context) -> Found {
     }
 }
 
-fn agent_program(config: &Config) -> Found {
+async fn agent_program(config: &Config) -> Found {
     let agent = &config.settings.agent;
     let Some(found) = program(&config.path, Path::new(&agent.program)) else {
         return Found::Bad(
@@ -199,11 +207,46 @@ fn agent_program(config: &Config) -> Found {
         );
     };
     let credentials = agent.env_pass.iter().chain(agent.env.keys()).any(|name| config.agent_env.contains_key(name));
-    if credentials {
-        return Found::Good(found.display().to_string());
+    let version = match app::agent_config(config) {
+        Ok(agent) => smoke::version(&agent).await,
+        Err(error) => return error.into(),
+    };
+    let (oldest, newest) = smoke::TESTED;
+    match version {
+        Err(error) => error.into(),
+        Ok(None) => Found::Care(
+            format!("{} does not say which version it is", found.display()),
+            format!("runs are tried with the versions {oldest} to {newest}"),
+        ),
+        Ok(Some(version)) if !version.is_tested() => Found::Care(
+            format!("{} {version} is not among the versions that runs are tried with", found.display()),
+            format!("install one of {oldest} to {newest}, or try it out first"),
+        ),
+        Ok(Some(version)) if !credentials => {
+            let hint = format!("set one of {}", agent.env_pass.join(", "));
+            Found::Care(format!("{} {version}, without credentials in the environment", found.display()), hint)
+        }
+        Ok(Some(version)) => Found::Good(format!("{} {version}", found.display())),
     }
-    let hint = format!("set one of {}", agent.env_pass.join(", "));
-    Found::Care(format!("{}, without credentials in the environment", found.display()), hint)
+}
+
+/// One run against a provider of our own, which costs nothing.
+async fn agent_trial(config: &Config) -> Found {
+    if program(&config.path, Path::new(&config.settings.agent.program)).is_none() {
+        return Found::Care("there is no agent program to try".into(), "install it".into());
+    }
+    let agent = match app::agent_config(config) {
+        Ok(agent) => agent,
+        Err(error) => return error.into(),
+    };
+    let place = match tempfile::tempdir() {
+        Ok(place) => place,
+        Err(error) => return Found::Care(format!("there is no place for a trial: {error}"), "free some space".into()),
+    };
+    match smoke::trial(&agent, place.path()).await {
+        Ok(()) => Found::Good("skills and agents are used, a payload stays a payload".into()),
+        Err(error) => Found::Bad(error.message().to_owned(), "install a version that runs are tried with".into()),
+    }
 }
 
 fn sandbox(config: &Config) -> Found {
@@ -211,9 +254,16 @@ fn sandbox(config: &Config) -> Found {
         Err(error) => error.into(),
         Ok(agent) => match &agent.sandbox {
             agent::Sandbox::Bubblewrap { .. } => Found::Good(agent.sandbox.describe()),
-            agent::Sandbox::Landlock { .. } | agent::Sandbox::Off { .. } => {
+            agent::Sandbox::Landlock { .. } => {
                 Found::Care(agent.sandbox.describe(), "install bubblewrap and allow user namespaces".into())
             }
+            agent::Sandbox::Off { .. } if agent.sandbox.is_settled() => {
+                Found::Care(agent.sandbox.describe(), "runs can read whatever this user can".into())
+            }
+            agent::Sandbox::Off { .. } => Found::Care(
+                format!("{}; runs get no tool that runs commands", agent.sandbox.describe()),
+                "install bubblewrap and allow user namespaces".into(),
+            ),
         },
     }
 }
@@ -255,6 +305,28 @@ fn secrets(config: &Config) -> Vec<(&'static str, Found)> {
         missing.push(("secret", Found::Care(found, format!("set {}", wanted.join(" or ")))));
     }
     if missing.is_empty() { vec![("secrets", Found::Good(format!("{set} webhooks have theirs")))] } else { missing }
+}
+
+/// One row a provider whose webhooks are served but whose answers have no token.
+fn answers(config: &Config) -> Vec<(&'static str, Found)> {
+    let (Ok(look), Ok(secrets)) = (files::look(config), trigger::secrets(config)) else { return Vec::new() };
+    let served = look.judgement.desired.webhooks.values().map(|(spec, _)| spec);
+    let served = served.filter(|spec| spec.enabled && secrets.for_webhook(spec).slots().next().is_some());
+    let providers: BTreeSet<&ProviderName> = served.map(|spec| &spec.provider).collect();
+    let mut missing = Vec::new();
+    for provider in providers {
+        let Some(definition) = look.catalogue.get(provider.as_str()) else { continue };
+        let mut wanted =
+            definition.slots().filter(|(_, usage)| *usage == SlotUse::Reply).map(|(slot, _)| slot).peekable();
+        let Some(first) = wanted.peek().copied() else { continue };
+        let set = secrets.for_calls(provider);
+        if !wanted.any(|slot| set.slots().any(|known| known == slot)) {
+            let found = format!("`{provider}` has no token here: runs happen, their answers wait");
+            let hint = format!("name its variable in skillhook.toml: `[providers.{provider}]`, `{first}_env = \"…\"`");
+            missing.push(("answers", Found::Care(found, hint)));
+        }
+    }
+    missing
 }
 
 /// The file that a name on the PATH leads to, or the path itself.

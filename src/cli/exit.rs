@@ -56,13 +56,15 @@ exits! {
         FrontmatterUnreadable FrontmatterYaml FrontmatterLimit SkillIdentity ConfigField ConfigValue
         ProviderUnknown EndpointTaken CommandConflict ReferenceMissing SecretReference PlaintextSecret
         DefinitionInvalid UnsafePath OpenToAnyone TemplateSyntax TemplateForbidden TemplateLimit SettingInvalid
-        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget ChangeInvalid EditUnsafe Usage;
+        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget KeyReused SealUnreadable
+        ChangeInvalid EditUnsafe Usage;
     NotFound:
         UnknownEndpoint NotFound;
     Refused:
         DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
         NothingToPropose ProposalFailed RollbackRefused
-        StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied
+        StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied TokenMissing ScopeMissing Outdated
+        BudgetSpent ApprovalRefused ApprovalVoid
         Conflict StillReferenced BuiltinStays Refused;
     TimedOut:
         BodyIncomplete AgentTimeout TimedOut;

@@ -22,13 +22,14 @@ const IGNORED: &str = ".skillhook/";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Creates a git repository where there is none, the shipped agents and skills below `.claude/`, a commented
+Creates a git repository where there is none, the shipped agents and skills below `.claude/`, a commented \
 skillhook.toml, and a line in .gitignore. What is there stays as it is.
 
 Examples:
   skillhook init
   skillhook init ~/work/project
-  skillhook init --ci github")]
+  skillhook init --ci github
+  skillhook init --token")]
 pub struct Init {
     /// The directory [default: the root]
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -36,6 +37,9 @@ pub struct Init {
     /// Lay down a job too that checks pull or merge requests
     #[arg(long, value_name = "PROVIDER")]
     ci: Option<Ci>,
+    /// Make the first token of the admin API too; it is printed once
+    #[arg(long)]
+    token: bool,
 }
 
 /// Whose jobs.
@@ -65,23 +69,28 @@ const LAID: Sheet = Sheet {
 
 impl Init {
     pub fn run(self, context: &Context) -> Result<Exit> {
-        let root = self.directory.or_else(|| context.overrides.root.clone()).unwrap_or_else(|| PathBuf::from("."));
+        let named = self.directory.clone().or_else(|| context.overrides.root.clone());
+        let root = named.unwrap_or_else(|| PathBuf::from("."));
         let mut laid = lay(&root)?;
         if let Some((path, text)) = self.ci.map(Ci::file) {
             laid.push(json!({ "path": path, "done": create(&root, path, text.as_bytes())? }));
         }
         context.output.list(&LAID, &laid);
+        if self.token {
+            context.block_on(super::token::first(context, &root))?;
+        }
         let new = laid.iter().filter(|file| file["done"] != "kept").count();
         context.output.note(&format!("\n{STRONG}{new} new or changed.{STRONG:#} Next:\n{NEXT}"));
         Ok(Exit::Done)
     }
 }
 
-const NEXT: &str = "\
-  1. skillhook validate                      check the files
-  2. export GITHUB_WEBHOOK_SECRET=…          the secret that you give GitHub for this webhook
-  3. skillhook up                            serve it: http://127.0.0.1:8080/webhooks/github
-  4. skillhook trigger github.issues.opened  send a signed sample
+const NEXT: &str = "  1. skillhook doctor                 is everything there that the service needs?
+  2. export GITHUB_WEBHOOK_SECRET=…   the secret that you give GitHub for this webhook
+     export GITHUB_TOKEN=…            for answers; name it in skillhook.toml, [providers.github]
+  3. skillhook up                     serve it: http://127.0.0.1:8080/webhooks/github
+  4. skillhook trigger github.issue_comment.created --override comment.body='@agent help'
+                                      in another terminal: send a signed sample
 `skillhook demo` shows the whole way without touching anything.";
 
 /// What was done with each file.

@@ -20,6 +20,10 @@ pub enum Kind {
     Providers,
     #[value(aliases = ["task", "tsk", "t"])]
     Tasks,
+    #[value(aliases = ["approval", "ap"])]
+    Approvals,
+    #[value(aliases = ["dead-letter", "dl", "dead"])]
+    DeadLetters,
     #[value(aliases = ["delivery", "dlv", "d"])]
     Deliveries,
 }
@@ -32,6 +36,8 @@ impl Kind {
             Kind::Agents => &AGENTS,
             Kind::Providers => &PROVIDERS,
             Kind::Tasks => &TASKS,
+            Kind::Approvals => &APPROVALS,
+            Kind::DeadLetters => &DEAD_LETTERS,
             Kind::Deliveries => &DELIVERIES,
         }
     }
@@ -40,14 +46,14 @@ impl Kind {
     pub fn has_address(self) -> bool {
         match self {
             Kind::Webhooks | Kind::Tasks | Kind::Deliveries => true,
-            Kind::Skills | Kind::Agents | Kind::Providers => false,
+            Kind::Skills | Kind::Agents | Kind::Providers | Kind::Approvals | Kind::DeadLetters => false,
         }
     }
 
     /// Whether there may be so many that they come in pages, the newest first.
     pub fn has_pages(self) -> bool {
         match self {
-            Kind::Tasks | Kind::Deliveries => true,
+            Kind::Tasks | Kind::Approvals | Kind::DeadLetters | Kind::Deliveries => true,
             Kind::Webhooks | Kind::Skills | Kind::Agents | Kind::Providers => false,
         }
     }
@@ -161,6 +167,39 @@ const TASKS: Sheet = Sheet {
         wide("ACTOR", Text, &["/actor", "/spec/source/actor"]),
         wide("COST", Cost, &["/cost_usd", "/result/cost_usd"]),
         wide("URL", Text, &["/url", "/spec/source/url"]),
+    ],
+};
+
+const APPROVALS: Sheet = Sheet {
+    singular: "approval",
+    plural: "approvals",
+    name: &["/id"],
+    columns: &[
+        column("ID", Text, &["/id"]),
+        column("WEBHOOK", Text, &["/webhook"]),
+        column("COMMAND", Text, &["/command"]),
+        column("ACTOR", Text, &["/actor"]),
+        column("AGE", Age, &["/created_at"]),
+        column("EXPIRES", Text, &["/not_before"]),
+        column("URL", Text, &["/url"]),
+        wide("PROMPT", Text, &["/prompt_digest"]),
+        wide("AGENT", Text, &["/agent"]),
+    ],
+};
+
+const DEAD_LETTERS: Sheet = Sheet {
+    singular: "dead-letter",
+    plural: "dead-letters",
+    name: &["/id"],
+    columns: &[
+        column("ID", Text, &["/id"]),
+        column("WEBHOOK", Text, &["/webhook"]),
+        column("COMMAND", Text, &["/command"]),
+        column("ATTEMPT", Text, &["/attempt"]),
+        column("AGE", Age, &["/created_at"]),
+        column("REASON", Prose, &["/reason/message"]),
+        wide("CODE", Text, &["/reason/code"]),
+        wide("URL", Text, &["/url"]),
     ],
 };
 

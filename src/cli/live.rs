@@ -19,8 +19,6 @@ use crate::seam::Clock;
 
 /// Between two questions while something is waited for.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// How long the server may hold a question back until something happens, in seconds.
-const HOLD_SECONDS: u64 = 20;
 /// Events that are shown when nothing says since when.
 const RECENT: usize = 50;
 
@@ -169,7 +167,7 @@ impl Events {
         let keep = if self.since.is_none() { RECENT } else { usize::MAX };
         let mut past = VecDeque::new();
         loop {
-            let page = page(&client, &mut seq, 0).await?;
+            let page = page(&client, &mut seq).await?;
             if page.is_empty() {
                 break;
             }
@@ -177,9 +175,20 @@ impl Events {
             past.drain(..past.len().saturating_sub(keep));
         }
         past.iter().for_each(|event| print(&context.output, event));
-        while self.watch && !context.output.is_closed() {
-            for event in page(&client, &mut seq, HOLD_SECONDS).await? {
-                print(&context.output, &event);
+        if !self.watch {
+            return Ok(Exit::Done);
+        }
+        // What an agent says is in the log of its task.
+        let mut happening = client.follow(Route::api(&["stream"]).with("since", seq)).await?;
+        while let Some(told) = happening.next().await? {
+            match told.kind.as_str() {
+                "task.output" => {}
+                "stream.missed" => context.output.note(&format!("some of it was missed: {}", told.data)),
+                "stream.ended" => break,
+                _ => print(&context.output, &told.data),
+            }
+            if context.output.is_closed() {
+                break;
             }
         }
         Ok(Exit::Done)
@@ -187,9 +196,8 @@ impl Events {
 }
 
 /// What happened after `seq`, which moves on.
-async fn page(client: &Client, seq: &mut u64, hold_seconds: u64) -> Result<Vec<Value>> {
-    let route = Route::api(&["events"]).with("since", *seq).with("wait", hold_seconds);
-    let (events, _) = items_of(client.get(route, DEADLINE + Duration::from_secs(hold_seconds)).await?);
+async fn page(client: &Client, seq: &mut u64) -> Result<Vec<Value>> {
+    let (events, _) = items_of(client.get(Route::api(&["events"]).with("since", *seq), DEADLINE).await?);
     let last = events.last().and_then(|event| event["seq"].as_u64());
     *seq = last.map_or(*seq, |last| last.max(*seq));
     Ok(events)

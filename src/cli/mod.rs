@@ -5,6 +5,8 @@
 //! one. Nothing in here decides anything about webhooks: it asks the rooms that do.
 
 mod about;
+mod add;
+mod chat;
 mod client;
 mod context;
 mod delivery;
@@ -16,15 +18,19 @@ mod get;
 mod init;
 mod kind;
 mod live;
+mod mcp;
 mod output;
 mod plan;
 mod record;
+mod replay;
 mod report;
+mod seal;
 mod serve;
 mod settings_file;
 mod sheet;
 mod snippet;
 mod task;
+mod token;
 mod trigger;
 mod versions;
 
@@ -84,9 +90,9 @@ Settings come from flags, then the environment (SKILLHOOK_SERVER_LISTEN for serv
 #[command(long_about = "\
 A webhook gateway for coding agents.
 
-Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and
-`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of them,
-and answers at the source when a run has ended.")]
+Webhooks, their commands and the agents that run them are files: `.claude/skills/NAME/SKILL.md` and \
+`.claude/agents/NAME.md` in a git repository. `skillhook up` serves what the files say, follows every change of \
+them, and answers at the source when a run has ended.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -155,10 +161,32 @@ enum Command {
     Logs(task::Logs),
     /// Send a signed sample delivery
     Trigger(trigger::Trigger),
+    /// Send deliveries again, after showing what would happen
+    Replay(replay::Replay),
     /// Put a task in the queue again
     Retry(task::Retry),
     /// Cancel a task that waits or runs
     Cancel(task::Cancel),
+    /// Seal a secret, so that it may stand in a file
+    Seal(seal::Seal),
+    /// Which secrets are set, and setting one
+    #[command(subcommand)]
+    Secret(seal::Secret),
+    /// Make, list and revoke tokens of the admin API
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Put a skill or an agent into the running service
+    Add(add::Add),
+    /// Take a skill or an agent out of it
+    Remove(add::Remove),
+    /// Talk with the running service: its agents answer, and change what you confirm
+    Chat(chat::Chat),
+    /// Pass an agent's calls of tools on to the service; the service starts it
+    Mcp(mcp::Mcp),
+    /// Let a task run that waits for an approval
+    Approve(task::Approve),
+    /// End a task that waits for an approval
+    Reject(task::Reject),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -211,8 +239,18 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Explain(command) => context.block_on(command.run(context)),
         Command::Events(command) => context.block_on(command.run(context)),
         Command::Logs(command) => context.block_on(command.run(context)),
+        Command::Replay(command) => context.block_on(command.run(context)),
         Command::Retry(command) => context.block_on(command.run(context)),
         Command::Cancel(command) => context.block_on(command.run(context)),
+        Command::Seal(command) => command.run(context),
+        Command::Secret(command) => context.block_on(command.run(context)),
+        Command::Token(command) => context.block_on(command.run(context)),
+        Command::Add(command) => context.block_on(command.run(context)),
+        Command::Remove(command) => context.block_on(command.run(context)),
+        Command::Chat(command) => context.block_on(command.run(context)),
+        Command::Mcp(command) => context.block_on(command.run(context)),
+        Command::Approve(command) => context.block_on(command.run(context)),
+        Command::Reject(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

@@ -105,6 +105,12 @@ impl Output {
         Self { format, quiet, interactive, out, err }
     }
 
+    /// Whether colours are shown on standard error, where logs go.
+    pub fn shows_colours_aside(&self) -> bool {
+        let err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
+        err.stream.current_choice() != ColorChoice::Never
+    }
+
     /// A line of data, ours or made harmless with [`harmless`].
     pub fn line(&self, text: &str) {
         self.text(&format!("{text}\n"));

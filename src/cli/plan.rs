@@ -29,7 +29,8 @@ use crate::repo::{Options, Repository, ServedFile};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without REF the base is what the running server serves, or HEAD where no server answers.
+Without REF the base is what the running server serves, or HEAD where no server answers: what a start would \
+change in what is committed.
 Exit codes: 0 done, 1 there are changes (--exit-code), 2 a file has errors.
 
 Examples:
@@ -76,7 +77,7 @@ impl Plan {
         let base = match &self.base {
             Some(reference) => at_commit(&config, reference)?,
             None => match served(context, &config).await {
-                Err(error) if matches!(error.code(), Code::ServerAway | Code::NotReady) => at_commit(&config, "HEAD")?,
+                Err(error) if matches!(error.code(), Code::ServerAway | Code::NotReady) => at_head(&config)?,
                 told => told?,
             },
         };
@@ -118,6 +119,17 @@ fn long_gone(before: &Observed) -> BTreeMap<String, Timestamp> {
 fn at_commit(config: &Config, reference: &str) -> Result<Base> {
     let files = repository(config)?.files_at(reference)?;
     Ok(Base { name: reference.to_owned(), files, generations: BTreeMap::new() })
+}
+
+/// Before the first commit everything is new.
+fn at_head(config: &Config) -> Result<Base> {
+    match at_commit(config, "HEAD") {
+        Err(error) if error.code() == Code::NotFound => {
+            let name = "nothing: there is no commit yet".to_owned();
+            Ok(Base { name, files: Vec::new(), generations: BTreeMap::new() })
+        }
+        found => found,
+    }
 }
 
 async fn served(context: &Context, config: &Config) -> Result<Base> {

@@ -18,8 +18,8 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Serves until SIGTERM or Ctrl-C, then lets running work end; a second signal stops at once. SIGHUP looks at the files
-again. Logs go to standard error.
+Serves until SIGTERM or Ctrl-C, then lets running work end; a second signal stops at once. SIGHUP looks at the \
+files again. Logs go to standard error.
 
 Examples:
   skillhook up
@@ -29,7 +29,7 @@ pub struct Up {
     /// Where providers deliver to [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The admin API, health and metrics; loopback only [default: 127.0.0.1:8081]
+    /// The admin API, health and metrics; beyond loopback only once a token was made [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// Look at everything at least this often [default: 60s]
@@ -42,9 +42,9 @@ pub struct Up {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Lays a repository, a bare remote and a stand-in for the GitHub API into a temporary directory, starts the service on
-them, edits a skill, sends a signed delivery, runs an agent and shows its answer. Nothing outside is touched. With
-`claude` installed and its credentials set the agent is real, otherwise a built-in script.
+Lays a repository, a bare remote and a stand-in for the GitHub API into a temporary directory, starts the \
+service on them, edits a skill, sends a signed delivery, runs an agent and shows its answer. Nothing outside is \
+touched. With `claude` installed and its credentials set the agent is real, otherwise a built-in script.
 
 Examples:
   skillhook demo
@@ -67,7 +67,7 @@ impl Up {
         }
         let server = &config.settings.server;
         let format = log::Format::parse(&server.log_format)?;
-        log::init(format, &server.log)?;
+        log::init(format, &server.log, context.output.shows_colours_aside())?;
         on_all_threads(async {
             let service = Box::pin(app::start(config)).await?;
             match format {
@@ -84,7 +84,7 @@ impl Up {
 
 impl Demo {
     pub fn run(self, context: &Context) -> Result<Exit> {
-        log::init(log::Format::Text, "skillhook=warn")?;
+        log::init(log::Format::Text, "skillhook=warn", context.output.shows_colours_aside())?;
         let mut out = context.output.writer();
         on_all_threads(async {
             Box::pin(demo::run(demo::Options { once: self.once }, &mut out)).await?;

@@ -1,6 +1,4 @@
-//! `logs`, `retry` and `cancel`: one task, followed and steered.
-
-use std::time::Duration;
+//! `logs`, `retry`, `cancel`, `approve` and `reject`: one task, followed and steered.
 
 use clap::Args;
 use serde_json::Value;
@@ -13,9 +11,6 @@ use super::output::{BAD, CARE, STRONG, harmless, harmless_lines};
 use super::sheet;
 use crate::error::{Code, Error, Result};
 use crate::model::task::TaskState;
-
-/// How often a followed log is asked for more.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -59,29 +54,121 @@ pub struct Cancel {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Lets a task run that waits for an approval. `skillhook get approvals` lists those, `skillhook describe task ID` shows
+the prompt. With --digest the approval counts only if the prompt is still the one that was looked at.
+
+Examples:
+  skillhook approve tsk_0197a3c0de7d7f0b8a5d3c2b1a098765
+  skillhook approve tsk_0197a3c0de7d7f0b8a5d3c2b1a098765 --digest 5f8b2c01a9d3")]
+pub struct Approve {
+    /// The task's id
+    task: String,
+    /// The SHA-256 of the prompt that was looked at, or its beginning
+    #[arg(long, value_name = "SHA-256")]
+    digest: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends a task that waits for an approval; its source is told so.
+
+Examples:
+  skillhook reject tsk_0197a3c0de7d7f0b8a5d3c2b1a098765
+  skillhook reject tsk_0197a3c0de7d7f0b8a5d3c2b1a098765 --reason 'not before the release'")]
+pub struct Reject {
+    /// The task's id
+    task: String,
+    /// Said at the source
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl Approve {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let route = Route::api(&["tasks", bare(&self.task), "approve"]).with_some("digest", self.digest);
+        decided(context, route).await
+    }
+}
+
+impl Reject {
+    pub async fn run(self, context: &Context) -> Result<Exit> {
+        let route = Route::api(&["tasks", bare(&self.task), "reject"]).with_some("reason", self.reason);
+        decided(context, route).await
+    }
+}
+
+async fn decided(context: &Context, route: Route) -> Result<Exit> {
+    let task = context.client()?.post(route, DEADLINE).await?;
+    context.output.value(&task, |task| format!("{}\n", one_line(task)));
+    Ok(Exit::Done)
+}
+
 impl Logs {
     pub async fn run(self, context: &Context) -> Result<Exit> {
         let client = context.client()?;
         let id = bare(&self.task);
-        let (mut from, mut any) = (0, false);
+        let mut place = Place::default();
+        let ended = place.read(&client, id, context).await?;
+        if self.follow && !ended {
+            follow(&client, id, &mut place, context).await?;
+            place.read(&client, id, context).await?;
+        }
+        let silent = place.next == 0;
+        if silent {
+            context.output.note("the agent has not said anything");
+        }
+        if ended || self.follow || silent {
+            let task = client.get(Route::api(&["tasks", id]), DEADLINE).await?;
+            let reason = task.pointer("/reason/message").and_then(Value::as_str).map(harmless);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            context.output.note(&format!("{}{reason}", one_line(&task)));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// How far a log has been printed.
+#[derive(Default)]
+struct Place {
+    next: u64,
+}
+
+impl Place {
+    /// Prints what there is, and tells whether the task has ended.
+    async fn read(&mut self, client: &Client, id: &str, context: &Context) -> Result<bool> {
         loop {
-            let told = client.get(Route::api(&["tasks", id, "logs"]).with("from", from), DEADLINE).await?;
+            let told = client.get(Route::api(&["tasks", id, "logs"]).with("from", self.next), DEADLINE).await?;
             let ended = told["ended"].as_bool().unwrap_or(true);
-            from = told["next"].as_u64().unwrap_or(from);
+            self.next = told["next"].as_u64().unwrap_or(self.next);
             let (lines, _) = items_of(told);
             lines.iter().for_each(|line| print(context, line));
-            any |= !lines.is_empty();
-            if context.output.is_closed() || (lines.is_empty() && (ended || !self.follow)) {
-                if !any {
-                    context.output.note("the agent has not said anything");
-                }
-                return Ok(Exit::Done);
-            }
-            if lines.is_empty() {
-                tokio::time::sleep(FOLLOW_EVERY).await;
+            if lines.is_empty() || context.output.is_closed() {
+                return Ok(ended);
             }
         }
     }
+}
+
+/// Prints what the agent says until its task has ended.
+async fn follow(client: &Client, id: &str, place: &mut Place, context: &Context) -> Result<()> {
+    let route = Route::api(&["stream"]).with("task", id).with("from", place.next);
+    let mut told = client.follow(route).await?;
+    // It may have ended before the stream began.
+    let mut ended = has_ended(&client.get(Route::api(&["tasks", id]), DEADLINE).await?);
+    while !ended && !context.output.is_closed() {
+        let Some(told) = told.next().await? else { return Ok(()) };
+        match told.kind.as_str() {
+            "task.output" => {
+                print(context, &told.data);
+                place.next = told.data["number"].as_u64().map_or(place.next, |number| number + 1);
+            }
+            "stream.ended" => return Ok(()),
+            _ => ended = has_ended(&client.get(Route::api(&["tasks", id]), DEADLINE).await?),
+        }
+    }
+    Ok(())
 }
 
 impl Retry {
@@ -118,9 +205,10 @@ async fn cancelled(client: &Client, id: &str) -> Result<Value> {
     client.post(Route::api(&["tasks", id, "cancel"]), DEADLINE).await
 }
 
-/// The id out of `task/ID`, as `-o name` prints it.
+/// The id out of `task/ID`, `approval/ID` or `dead-letter/ID`, as `-o name` prints it.
 fn bare(task: &str) -> &str {
-    task.strip_prefix("task/").unwrap_or(task)
+    let bare = |kind| task.strip_prefix(kind);
+    bare("task/").or_else(|| bare("approval/")).or_else(|| bare("dead-letter/")).unwrap_or(task)
 }
 
 fn has_ended(task: &Value) -> bool {

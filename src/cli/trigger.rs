@@ -8,7 +8,7 @@ use super::client::{DEADLINE, Route};
 use super::context::Context;
 use super::exit::Exit;
 use super::files;
-use super::output::harmless_lines;
+use super::output::{harmless, harmless_lines};
 use super::sheet::{Form, Sheet, column};
 use crate::config::Config;
 use crate::error::{Code, Context as _, Error, Result};
@@ -19,11 +19,12 @@ use crate::model::provider::{Definition, Incoming};
 use crate::model::spec::WebhookSpec;
 use crate::seam::{Clock, fresh_id};
 use crate::secrets::Secrets;
+use crate::secrets::seal::Sealer;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The delivery is signed with the webhook's own secret, as this command finds it: in its environment or in the secret
-directory. The webhook is the provider's built-in one unless --webhook names another.
+The delivery is signed with the webhook's own secret, as this command finds it: in its environment or in the \
+secret directory. The webhook is the provider's built-in one unless --webhook names another.
 
 Examples:
   skillhook trigger --list
@@ -73,7 +74,9 @@ impl Trigger {
         let url = self.url(&config, &spec);
         let secrets = secrets(&config)?.for_webhook(&spec);
         let id = fresh_id().to_string();
-        let incoming = sample::sign(&definition, &secrets, &sample, &url, &id, now())?;
+        let incoming = sample::sign(&definition, &secrets, &sample, &url, &id, now()).map_err(|error| {
+            if error.code() == Code::SecretMissing { error.hint(where_secrets_are(&spec)) } else { error }
+        })?;
         if self.dry_run {
             let hidden = hides_secrets(&definition);
             context.output.value(&request(&incoming, &sample, hidden), as_text);
@@ -82,6 +85,9 @@ impl Trigger {
         let (status, answer) = send(incoming).await?;
         let told = json!({"url": url, "status": status, "answer": answer});
         context.output.record(&told);
+        for task in told["answer"]["tasks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            context.output.note(&format!("follow it with `skillhook logs -f {}`", harmless(task)));
+        }
         Ok(if (200..300).contains(&status) { Exit::Done } else { exit_of(&answer) })
     }
 
@@ -128,6 +134,11 @@ fn unknown(id: &str, look: &files::Look) -> Error {
     Error::new(Code::NotFound, format!("there is no webhook `{id}`")).hint(hint)
 }
 
+fn where_secrets_are(spec: &WebhookSpec) -> String {
+    let named: Vec<String> = spec.secrets.values().flatten().map(ToString::to_string).collect();
+    format!("set {} here too, with the value that the server has", named.join(" or "))
+}
+
 fn now() -> Timestamp {
     Clock::System.now()
 }
@@ -139,7 +150,9 @@ fn now() -> Timestamp {
 pub fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
-    Secrets::new(crate::config::environment(), &settings.secrets.env_allow, directory, settings.providers.clone())
+    let sealer = Sealer::open(&directory)?;
+    let environment = crate::config::environment();
+    Secrets::new(environment, &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
 }
 
 /// Whether the sender shows the secret itself, so that the request must not be printed whole.

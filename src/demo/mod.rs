@@ -20,6 +20,7 @@ use crate::model::provider::sample;
 use crate::model::secret::SecretSet;
 use crate::model::task::{Task, TaskState};
 use crate::reconcile::embedded;
+use crate::reconcile::pass::Published;
 use crate::repo::{Repository, bare};
 use github::Github;
 
@@ -27,6 +28,8 @@ use github::Github;
 const STEP: Duration = Duration::from_secs(300);
 const SECRET_VARIABLE: &str = "GITHUB_WEBHOOK_SECRET";
 const TOKEN_VARIABLE: &str = "SKILLHOOK_DEMO_TOKEN";
+/// What the demo writes into the skill, and what is then seen in the prompt.
+const EDIT: &str = "Answer in three sentences.";
 /// What the demo asks.
 const QUESTION: &str = "@agent analyze why the export is slow for large repositories";
 
@@ -172,24 +175,18 @@ async fn edit(story: &mut Story<'_>, scene: &Scene, service: &app::Service) -> R
     let file = scene.root.join(path);
     let failed = "the SKILL.md cannot be edited";
     let text = std::fs::read_to_string(&file).context(Code::TreeUnreadable, failed)?;
-    let before = service.published.borrow().as_ref().map_or(0, |published| published.state.version);
+    let before = service.published.borrow().as_ref().map_or(0, generation);
     let commit_before = service.progress.borrow().pushed.commit.clone();
-    let edited = text.replacen("description: ", "description: (edited by the demo) ", 2);
-    let edited = match edited.rfind("prompt_template: |\n") {
-        Some(at) => {
-            let line = at + "prompt_template: |\n".len();
-            let indentation: String = edited[line..].chars().take_while(|c| *c == ' ').collect();
-            format!("{}{indentation}Answer shortly.\n{}", &edited[..line], &edited[line..])
-        }
-        None => return Err(Error::new(Code::Bug, "the shipped skill has no prompt to edit")),
-    };
+    let edited = with_first_line(&text, EDIT)
+        .ok_or_else(|| Error::new(Code::Bug, "the shipped skill has no command `analyze` to edit"))?;
     let saved = Instant::now();
     std::fs::write(&file, edited).context(Code::TreeUnreadable, failed)?;
     let mut published = service.published.clone();
-    let newer = published.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.state.version > before));
+    let newer = published.wait_for(|newest| newest.as_ref().is_some_and(|newest| generation(newest) > before));
     let newer = tokio::time::timeout(STEP, newer).await.map_err(|_| timed_out("the pass"))?;
     let newest = newer.map_err(|_| timed_out("the pass"))?.clone().ok_or_else(|| timed_out("the pass"))?;
     story.tell(&format!("Edited {path}: live after {:.1} ms", saved.elapsed().as_secs_f64() * 1000.0))?;
+    story.detail(&format!("added   {EDIT}"))?;
     for action in &newest.report.actions {
         story.detail(&format!("plan    {action}"))?;
     }
@@ -198,6 +195,20 @@ async fn edit(story: &mut Story<'_>, scene: &Scene, service: &app::Service) -> R
     let (commit, message) = bare::tip(&scene.remote, "main")?;
     story.tell("The commit as the bare remote has it")?;
     story.details(&format!("commit  {commit}\n{}", indent(&message)))
+}
+
+/// Of the webhook whose prompt is edited: a pass that saw the file half written does not count it up.
+fn generation(published: &Published) -> u64 {
+    published.state.observed.webhooks.get("github").map_or(0, |webhook| webhook.generation)
+}
+
+/// The file with one more line at the head of the prompt of `analyze`, which is what the demo then asks for.
+fn with_first_line(text: &str, line: &str) -> Option<String> {
+    let block = "prompt_template: |\n";
+    let command = text.find("- name: analyze\n")?;
+    let at = command + text[command..].find(block)? + block.len();
+    let indentation: String = text[at..].chars().take_while(|c| *c == ' ').collect();
+    Some(format!("{}{indentation}{line}\n\n{}", &text[..at], &text[at..]))
 }
 
 async fn wait_for_commit(service: &app::Service, not: Option<String>) -> Result<()> {

@@ -19,7 +19,8 @@ pub enum Retry {
 macro_rules! codes {
     ($($name:ident = $number:literal, $status:literal, $retry:ident, $title:literal;)*) => {
         /// A kind of trouble. `SH01` files, `SH02` templates, `SH03` configuration and start, `SH04` deliveries,
-        /// `SH05` index and git, `SH06` ledger, `SH07` agent runs, `SH08` replies, `SH09` commands of people.
+        /// `SH05` index and git, `SH06` ledger, `SH07` agent runs, `SH08` replies, tokens and
+        /// secrets, `SH09` commands of people.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code { $($name,)* }
 
@@ -82,6 +83,9 @@ codes! {
     ListenFailed = "0304", 500, HumanNeeded, "an address cannot be listened on";
     ServerAway = "0305", 503, HumanNeeded, "no server answers";
     InsecureBinding = "0306", 422, HumanNeeded, "the admin listener may not leave loopback";
+    BudgetSpent = "0307", 429, Wait, "a budget of the day is used up";
+    ApprovalRefused = "0310", 403, HumanNeeded, "this person may not decide the task";
+    ApprovalVoid = "0311", 409, HumanNeeded, "the approval is about another prompt";
 
     UnknownEndpoint = "0401", 404, Never, "there is no webhook at this address";
     MethodNotAllowed = "0402", 405, Never, "the method is not allowed here";
@@ -129,6 +133,11 @@ codes! {
     ReplyUnavailable = "0802", 503, Backoff, "the source does not answer";
     ReplyTarget = "0803", 422, HumanNeeded, "the address of the reply is not allowed";
     PermissionDenied = "0804", 403, Never, "the actor may not start runs";
+    TokenMissing = "0810", 401, HumanNeeded, "the request needs a valid token";
+    ScopeMissing = "0811", 403, HumanNeeded, "the token may not do this";
+    Outdated = "0812", 412, HumanNeeded, "the file has changed since it was read";
+    KeyReused = "0813", 422, Never, "the idempotency key belongs to another request";
+    SealUnreadable = "0814", 422, HumanNeeded, "a sealed secret cannot be opened";
 
     NotFound = "0901", 404, Never, "nothing of that name exists";
     Usage = "0902", 400, HumanNeeded, "the command or request is not understood";

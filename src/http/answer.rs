@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use warp::http::header::{self, HeaderName, HeaderValue};
+use warp::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use warp::http::{Response, StatusCode};
 
 use crate::error::{Code, Error};
@@ -58,12 +58,28 @@ impl Answer {
         }
         let answer = Self::of_type(status, "application/problem+json", body.to_string());
         let answer = match status {
+            // The header belongs to the status (RFC 9110, section 15.5.2); providers' deliveries know no scheme for it.
+            StatusCode::UNAUTHORIZED if code == Code::TokenMissing => {
+                answer.header(header::WWW_AUTHENTICATE, "Bearer realm=\"skillhook\"")
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 answer.header(header::RETRY_AFTER, &RETRY_AFTER_SECONDS_DEFAULT.to_string())
             }
             _ => answer,
         };
         Self { error: Some(error), ..answer }
+    }
+
+    /// As [`Answer::problem`], with more fields; those of the problem itself stay.
+    pub fn problem_with(error: Error, more: Value) -> Self {
+        let answer = Self::problem(error);
+        let (Ok(Value::Object(mut body)), Value::Object(more)) = (serde_json::from_slice(&answer.body), more) else {
+            return answer;
+        };
+        for (key, value) in more {
+            body.entry(key).or_insert(value);
+        }
+        Self { body: Value::Object(body).to_string().into(), ..answer }
     }
 
     /// 405 with what is allowed here.
@@ -115,15 +131,20 @@ impl Answer {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert(HeaderName::from_static(REQUEST_ID), id);
-        }
+        protect(headers, request_id);
         for (name, value) in self.headers {
             headers.insert(name, value);
         }
         warp::Reply::into_response(response)
+    }
+}
+
+/// The headers of every answer.
+pub(super) fn protect(headers: &mut HeaderMap, request_id: &str) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static(REQUEST_ID), id);
     }
 }
 

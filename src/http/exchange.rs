@@ -16,8 +16,10 @@ use warp::Filter as _;
 use warp::filters::BoxedFilter;
 use warp::http::uri::Authority;
 use warp::http::{HeaderMap, Method, header};
+use warp::ws::Ws;
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
+use super::connection::Busy;
 use crate::error::{Code, Error, Result};
 use crate::seam::fresh_id;
 use crate::telemetry::event::{Answered, Event as _, PartEnded};
@@ -34,6 +36,8 @@ pub struct Arrival {
     pub authority: Option<Authority>,
     /// The request line had a fragment, which no request target has.
     pub fragment: bool,
+    /// While it lives, nothing is waited for from the other side.
+    pub(super) busy: Option<Arc<Busy>>,
 }
 
 /// Who is at the other end.
@@ -126,12 +130,57 @@ impl Head {
     }
 }
 
+/// What a handler hands out.
+#[derive(Debug)]
+pub enum Outgoing {
+    Whole(Answer),
+    /// It goes on behind its head: a stream, or another protocol on the same connection.
+    Open(warp::reply::Response),
+}
+
+impl From<Answer> for Outgoing {
+    fn from(answer: Answer) -> Self {
+        Outgoing::Whole(answer)
+    }
+}
+
 /// A filter that takes every request apart and hands it to `handle`.
 pub fn filter<H, F>(listener: &'static str, metrics: Metrics, handle: H) -> BoxedFilter<(warp::reply::Response,)>
 where
     H: Fn(Arc<Head>, BodyStream) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
+    taken_apart()
+        .then(move |head: Arc<Head>, body| {
+            let (handle, metrics) = (handle.clone(), metrics.clone());
+            async move {
+                let handling = handle(Arc::clone(&head), body).map(Outgoing::Whole);
+                answer_one(listener, &metrics, &head.request_id, handling).await
+            }
+        })
+        .boxed()
+}
+
+/// As [`filter`], for what may go on behind its head; a complete WebSocket handshake comes along.
+pub fn filter_open<H, F>(listener: &'static str, metrics: Metrics, handle: H) -> BoxedFilter<(warp::reply::Response,)>
+where
+    H: Fn(Arc<Head>, BodyStream, Option<Ws>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Outgoing> + Send + 'static,
+{
+    let socket = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
+    socket
+        .and(taken_apart())
+        .then(move |socket, head: Arc<Head>, body| {
+            let (handle, metrics) = (handle.clone(), metrics.clone());
+            async move {
+                let handling = handle(Arc::clone(&head), body, socket);
+                answer_one(listener, &metrics, &head.request_id, handling).await
+            }
+        })
+        .boxed()
+}
+
+fn taken_apart() -> BoxedFilter<(Arc<Head>, BodyStream)> {
     let query = warp::query::raw().map(Some).or(warp::any().map(|| None)).unify();
     warp::any()
         .and(warp::method())
@@ -140,27 +189,20 @@ where
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Arrival>())
         .and(warp::body::stream())
-        .then(
-            move |method,
-                  path: warp::path::FullPath,
-                  query: Option<String>,
-                  headers,
-                  arrival: Option<Arrival>,
-                  body| {
-                let head = Arc::new(Head {
-                    method,
-                    path: path.as_str().to_owned(),
-                    query,
-                    headers,
-                    arrival: arrival.unwrap_or_default(),
-                    request_id: fresh_id().simple().to_string(),
-                    started: Instant::now(),
-                });
-                let (handle, metrics) = (handle.clone(), metrics.clone());
-                let body: BodyStream = Box::pin(TryStreamExt::map_ok(body, whole_part));
-                async move { answer_one(listener, &metrics, &head.request_id, handle(Arc::clone(&head), body)).await }
-            },
-        )
+        .map(|method, path: warp::path::FullPath, query: Option<String>, headers, arrival: Option<Arrival>, body| {
+            let head = Head {
+                method,
+                path: path.as_str().to_owned(),
+                query,
+                headers,
+                arrival: arrival.unwrap_or_default(),
+                request_id: fresh_id().simple().to_string(),
+                started: Instant::now(),
+            };
+            let body: BodyStream = Box::pin(TryStreamExt::map_ok(body, whole_part));
+            (Arc::new(head), body)
+        })
+        .untuple_one()
         .boxed()
 }
 
@@ -174,14 +216,21 @@ async fn answer_one(
     listener: &'static str,
     metrics: &Metrics,
     request_id: &str,
-    handling: impl Future<Output = Answer>,
+    handling: impl Future<Output = Outgoing>,
 ) -> warp::reply::Response {
-    let answer = AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|_| {
+    let outgoing = AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|_| {
         PartEnded { part: "request" }.emit(metrics);
-        Answer::problem(Error::new(Code::Bug, "skillhook itself has a fault"))
+        Answer::problem(Error::new(Code::Bug, "skillhook itself has a fault")).into()
     });
-    Answered { listener, status: answer.status().as_u16() }.emit(metrics);
-    answer.into_response(request_id)
+    let response = match outgoing {
+        Outgoing::Whole(answer) => answer.into_response(request_id),
+        Outgoing::Open(mut response) => {
+            answer::protect(response.headers_mut(), request_id);
+            response
+        }
+    };
+    Answered { listener, status: response.status().as_u16() }.emit(metrics);
+    response
 }
 
 #[cfg(test)]

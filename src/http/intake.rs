@@ -3,8 +3,11 @@
 //! The write is the point of no return: it decides about duplicates, and only after it is on disk is there a 2xx. A
 //! batch is written item by item, each with its own dedupe keys, so that what overlaps between two batches runs once.
 
+mod again;
 mod answering;
+mod outside;
 mod transition;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,22 +19,28 @@ use serde_json::json;
 use warp::http::header::{HeaderName, RETRY_AFTER};
 use warp::http::{HeaderMap, StatusCode};
 
+use self::outside::Keys;
+pub use self::outside::Outside;
 use super::answer::{Answer, RETRY_AFTER_SECONDS_DEFAULT};
+use super::breaker::Breaker;
 pub use super::current::{CurrentRoutes, CurrentSecrets};
 use super::exchange::Head;
 use super::rates::Rates;
 use super::templates::Templates;
 use crate::error::{Code, Error, Result};
-use crate::ledger::{Accepted, Ledger};
+use crate::ledger::Ledger;
+use crate::model::forward::Targets;
 use crate::model::ids::{DeliveryId, ProviderName, TaskId, WebhookId};
-use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved};
-use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, Response, Settings};
+use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved, Verified};
+use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, KeyRequest, Response, Settings};
 use crate::model::routes::{Route, Routes};
 use crate::model::secret::SecretSet;
+use crate::model::spec::Action;
 use crate::reconcile::source::Bell;
 use crate::seam::{Clock, fresh_id};
 use crate::telemetry::event::{self, DeliveryAnswered, DeliveryRefused, Event as _};
 use crate::telemetry::metrics::Metrics;
+pub use again::Again;
 
 /// The header that tells which index decided.
 pub const INDEX_HEADER: &str = "skillhook-index";
@@ -51,6 +60,11 @@ pub struct Options {
     /// Whether webhooks that ask for no signature are served without one.
     pub unsigned_allowed: bool,
     pub providers: BTreeMap<ProviderName, Settings>,
+    /// Where `forward` commands may post.
+    pub forward: Targets,
+    /// Runs that one thread may start within an hour.
+    pub thread_runs_per_hour: u32,
+    pub outside: Outside,
     /// The repository of the configuration, as its provider names it: for example `acme/hooks`.
     pub repository: Option<String>,
     /// Rung by every delivery from that repository: it may have changed.
@@ -77,13 +91,16 @@ pub struct Intake {
     options: Options,
     no_settings: Settings,
     rates: Rates,
+    breaker: Breaker,
     templates: Templates,
+    keys: Keys,
 }
 
 /// What verification, matching and rendering came to.
 enum Thought {
     Handshake(Box<Handshake>),
-    Plans { plans: Vec<Plan>, scheme: Option<String> },
+    Plans { plans: Vec<Plan>, verified: Box<Verified> },
+    NeedsKey(Box<KeyRequest>),
 }
 
 /// Why a request is refused, and how to say so.
@@ -106,6 +123,15 @@ struct Arrived {
     incoming: Incoming,
     secrets: Arc<SecretSet>,
     now: Timestamp,
+}
+
+/// What was looked up for a plan.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    /// What each item only names, by field.
+    enriched: &'a [BTreeMap<String, String>],
+    /// What runs and waits in flows that somebody asks after.
+    standing: Option<&'a BTreeMap<String, String>>,
 }
 
 /// What was written for one item.
@@ -140,8 +166,21 @@ impl Intake {
         options: Options,
     ) -> Arc<Self> {
         let (rates, templates) = (Rates::default(), Templates::default());
-        let no_settings = Settings::default();
-        Arc::new(Self { routes, secrets, ledger, metrics, clock, options, no_settings, rates, templates })
+        let (no_settings, breaker) = (Settings::default(), Breaker::new(options.thread_runs_per_hour));
+        let keys = Keys::default();
+        Arc::new(Self {
+            routes,
+            secrets,
+            ledger,
+            metrics,
+            clock,
+            options,
+            no_settings,
+            rates,
+            breaker,
+            templates,
+            keys,
+        })
     }
 
     /// Decides, writes and answers.
@@ -154,11 +193,15 @@ impl Intake {
         let secrets = self.secrets.of(&route.spec.id);
         let now = self.clock.now();
         let arrived = Arc::new(Arrived { routes, route: Arc::clone(&route), incoming, secrets, now });
-        let answer = match self.think(&arrived).await {
-            Ok(Thought::Handshake(handshake)) => self.shake(&route, head, *handshake),
-            Ok(Thought::Plans { plans, scheme }) => {
+        let answer = match self.think_with_key(&arrived).await {
+            Ok(Thought::Handshake(handshake)) => self.shake(&arrived, head, *handshake),
+            Ok(Thought::NeedsKey(request)) => {
+                let error = Error::new(Code::NotReady, "the sender's public key is not known yet");
+                self.refuse(&route, head, error.detail(&request.cache_key).into())
+            }
+            Ok(Thought::Plans { plans, verified }) => {
                 let about_us = plans.iter().any(|plan| self.options.is_about_us(plan));
-                match self.write(&arrived, head, plans, scheme).await {
+                match self.write(&arrived, head, plans, *verified).await {
                     Ok(written) => {
                         if about_us {
                             self.options.bell.ring();
@@ -183,30 +226,33 @@ impl Intake {
         Ok(Incoming::new(head.method.as_str(), url, fields(&head.headers), body))
     }
 
-    async fn think(self: &Arc<Self>, arrived: &Arc<Arrived>) -> Result<Thought, Refused> {
+    /// Some senders sign with a key that must be fetched first.
+    async fn think_with_key(self: &Arc<Self>, arrived: &Arc<Arrived>) -> Result<Thought, Refused> {
+        match self.think(arrived, FetchedKeys::default()).await? {
+            Thought::NeedsKey(request) => self.think(arrived, self.key(arrived, *request).await?).await,
+            thought => Ok(thought),
+        }
+    }
+
+    async fn think(self: &Arc<Self>, arrived: &Arc<Arrived>, keys: FetchedKeys) -> Result<Thought, Refused> {
         if arrived.incoming.body.len() <= INLINE_BYTES_MAX {
-            return self.think_now(arrived);
+            return self.think_now(arrived, &keys);
         }
         let (intake, arrived) = (Arc::clone(self), Arc::clone(arrived));
-        let thinking = tokio::task::spawn_blocking(move || intake.think_now(&arrived));
+        let thinking = tokio::task::spawn_blocking(move || intake.think_now(&arrived, &keys));
         thinking
             .await
             .unwrap_or_else(|error| Err(Error::new(Code::Bug, "skillhook itself has a fault").detail(error).into()))
     }
 
-    fn think_now(&self, arrived: &Arrived) -> Result<Thought, Refused> {
-        let Arrived { routes, route, incoming, secrets, now } = arrived;
-        let (settings, keys) = (self.settings(&route.spec.provider), FetchedKeys::default());
-        let unsigned_allowed = self.options.unsigned_allowed;
-        let grounds = Grounds { route, incoming, secrets, settings, keys: &keys, unsigned_allowed, now: *now };
-        let verified = match intake::assess(grounds).map_err(|unbelieved| refusal(route, unbelieved))? {
-            Assessment::Handshake(handshake) => return Ok(Thought::Handshake(handshake)),
-            Assessment::Delivery(verified) => verified,
-            Assessment::NeedsKey(request) => {
-                let error = Error::new(Code::NotReady, "the sender's public key is not known yet");
-                return Err(error.detail(&request.cache_key).into());
-            }
-        };
+    fn think_now(&self, arrived: &Arrived, keys: &FetchedKeys) -> Result<Thought, Refused> {
+        let route = &arrived.route;
+        let verified =
+            match intake::assess(self.grounds(arrived, keys)).map_err(|unbelieved| refusal(route, unbelieved))? {
+                Assessment::Handshake(handshake) => return Ok(Thought::Handshake(handshake)),
+                Assessment::Delivery(verified) => verified,
+                Assessment::NeedsKey(request) => return Ok(Thought::NeedsKey(request)),
+            };
         if !route.spec.enabled {
             return Err(Error::new(Code::WebhookDisabled, "the webhook is disabled").into());
         }
@@ -217,10 +263,34 @@ impl Intake {
                 retry_after_seconds: Some(too_many.retry_after_seconds),
             })?;
         }
-        let template = |command: &_| self.templates.get(route, command);
-        let lent = Lent { template: &template, fresh_id: &fresh_id };
-        let plans = intake::plan(grounds, &verified, routes.revision, lent)?;
-        Ok(Thought::Plans { plans, scheme: verified.proof.as_ref().map(|proof| proof.scheme().to_owned()) })
+        let plans = match route.definition.document().enrich.is_empty() {
+            true => self.plan(arrived, &verified, Known::default())?,
+            // What it names must be fetched first.
+            false => Vec::new(),
+        };
+        Ok(Thought::Plans { plans, verified })
+    }
+
+    fn grounds<'a>(&'a self, arrived: &'a Arrived, keys: &'a FetchedKeys) -> Grounds<'a> {
+        let Arrived { route, incoming, secrets, now, .. } = arrived;
+        Grounds {
+            route,
+            incoming,
+            secrets,
+            settings: self.settings(&route.spec.provider),
+            keys,
+            forward: &self.options.forward,
+            unsigned_allowed: self.options.unsigned_allowed,
+            now: *now,
+        }
+    }
+
+    fn plan(&self, arrived: &Arrived, verified: &Verified, known: Known<'_>) -> Result<Vec<Plan>> {
+        let keys = FetchedKeys::default();
+        let template = |command: &_| self.templates.get(&arrived.route, command);
+        let standing = |flow: &str| known.standing.and_then(|standing| standing.get(flow)).cloned();
+        let lent = Lent { template: &template, fresh_id: &fresh_id, standing: &standing, enriched: known.enriched };
+        intake::plan(self.grounds(arrived, &keys), verified, arrived.routes.revision, lent)
     }
 
     fn settings(&self, provider: &ProviderName) -> &Settings {
@@ -231,23 +301,24 @@ impl Intake {
         &self,
         arrived: &Arrived,
         head: &Head,
-        plans: Vec<Plan>,
-        scheme: Option<String>,
+        mut plans: Vec<Plan>,
+        verified: Verified,
     ) -> Result<Vec<Written>> {
-        let copies =
-            arrived.incoming.body.len().saturating_mul(plans.len()) <= BATCH_COPIES_BYTES_MAX || plans.len() == 1;
-        let peer = head.arrival.peer.host();
-        let writes = plans.into_iter().map(|plan| {
-            let body = if copies { arrived.incoming.body.clone() } else { plan.part.clone() };
-            let mut written = Written::of(&plan);
-            let accept = transition::accept(arrived, plan, body, &peer, scheme.clone());
-            async move {
-                if let Accepted::Duplicate { of } = self.ledger.accept(accept).await? {
-                    written.duplicate_of = Some(of);
-                }
-                Ok(written)
-            }
-        });
+        let enriched = self.enriched(arrived, &verified).await?;
+        if !arrived.route.definition.document().enrich.is_empty() {
+            plans = self.plan(arrived, &verified, Known { enriched: &enriched, standing: None })?;
+        }
+        let mut standing = BTreeMap::new();
+        for task in plans.iter().flat_map(|plan| &plan.tasks).filter(|task| task.spec.action == Action::Status) {
+            let flow = &task.spec.source.flow_id;
+            standing.insert(flow.clone(), self.standing(arrived, flow).await?);
+        }
+        if !standing.is_empty() {
+            plans = self.plan(arrived, &verified, Known { enriched: &enriched, standing: Some(&standing) })?;
+        }
+        let scheme = verified.proof.as_ref().map(|proof| proof.scheme().to_owned());
+        let count = plans.len();
+        let writes = plans.into_iter().map(|plan| self.write_one(arrived, head, plan, (scheme.clone(), count)));
         stream::iter(writes).buffered(ITEMS_AT_ONCE_MAX).try_collect().await
     }
 
@@ -287,10 +358,12 @@ impl Intake {
         answering::in_the_senders_way(route, outcome, &body)
     }
 
-    fn shake(&self, route: &Route, head: &Head, handshake: Handshake) -> Answer {
-        if !handshake.persist.is_empty() {
-            let error = Error::new(Code::NotReady, "the secret that this handshake brings cannot be kept");
-            return self.refuse(route, head, error.detail(&handshake.id).into());
+    fn shake(&self, arrived: &Arrived, head: &Head, handshake: Handshake) -> Answer {
+        let route = &*arrived.route;
+        if !handshake.persist.is_empty()
+            && let Err(error) = self.keep(arrived, &handshake.persist)
+        {
+            return self.refuse(route, head, error.into());
         }
         DeliveryAnswered {
             webhook: &route.spec.id,

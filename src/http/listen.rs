@@ -37,6 +37,7 @@ impl Listener {
     pub fn tcp(address: &str) -> Result<Self> {
         let refuse = |error: io::Error| {
             Error::new(Code::ListenFailed, format!("`{address}` cannot be listened on: {}", reason(&error)))
+                .hint("choose others with `--listen` and `--admin-listen`, or in skillhook.toml below [server]")
                 .detail(error)
         };
         let resolved = resolve(address)?;
@@ -48,12 +49,12 @@ impl Listener {
         Ok(Self { kind: Kind::Tcp(socket.listen(BACKLOG).map_err(refuse)?) })
     }
 
-    /// As [`Listener::tcp`], but on loopback addresses only: for what has no authentication of its own.
+    /// As [`Listener::tcp`], but on loopback addresses only: for what nobody needs a token for.
     pub fn loopback(address: &str) -> Result<Self> {
         let resolved = resolve(address)?;
         if !resolved.ip().to_canonical().is_loopback() {
             return Err(Error::new(Code::InsecureBinding, format!("the admin listener may not use `{address}`"))
-                .hint("use a loopback address such as `127.0.0.1:8081`, and a tunnel to reach it from elsewhere"));
+                .hint("make a token first (`skillhook token create NAME`), or use a loopback address and a tunnel"));
         }
         Self::tcp(&resolved.to_string())
     }

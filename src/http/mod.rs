@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod api;
 pub mod body;
+mod breaker;
 mod connection;
 mod current;
 mod dashboard;
@@ -18,3 +19,4 @@ mod rates;
 pub mod receiver;
 pub mod serve;
 mod templates;
+pub mod tools;

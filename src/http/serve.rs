@@ -175,9 +175,10 @@ impl Connection {
         let stream = TokioIo::new(Watched::new(self.stream, Arc::clone(&watch), patience));
         let (peer, service, requests) = (self.peer, warp::service(self.filter), Arc::clone(&watch));
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            let busy = requests.begin();
+            let busy = Arc::new(requests.begin());
             let authority = request.uri().authority().cloned();
-            let arrival = Arrival { peer, authority, fragment: requests.take_fragment() };
+            let fragment = requests.take_fragment();
+            let arrival = Arrival { peer, authority, fragment, busy: Some(Arc::clone(&busy)) };
             request.extensions_mut().insert(arrival);
             let answer = service.clone().call(request);
             async move {

@@ -3,20 +3,26 @@
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::encode::EncodedAccept;
-use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
-use super::store::kept::PendingRow;
+use super::encode::{EncodedAccept, EncodedTask};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
+use super::store::kept::{PendingRow, TranscriptRow};
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
+use crate::model::approval::Decision;
 use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::PreparedLookup;
-use crate::model::task::{Reason, Task};
+use crate::model::task::{DailyBudget, Reason, Task};
 
 /// Executed by reference, so that a batch that failed before its commit can be tried again, one by one.
 #[derive(Debug)]
 pub enum Command {
     Accept(Box<EncodedAccept>),
+    /// A task that no delivery has started.
+    Create {
+        webhook: WebhookId,
+        task: Box<EncodedTask>,
+    },
     Interrupted,
     Lease(LeaseRequest),
     Finish {
@@ -51,6 +57,22 @@ pub enum Command {
     OutboxDone(OutboxDone),
     /// The claim did not reach who asked for it.
     Unclaim(Vec<OutboxId>),
+    /// A person approves a task, or rejects it.
+    Decide {
+        task: TaskId,
+        decision: Decision,
+        now: Timestamp,
+    },
+    /// What waited too long for a person ends.
+    Expire {
+        now: Timestamp,
+    },
+    /// Counts a run of a webhook, unless a budget of the day is used up.
+    Reserve(Reserve),
+    PutTranscript {
+        conversation: String,
+        transcript: TranscriptRow,
+    },
     AppendLog {
         task: TaskId,
         lines: Vec<LogLine>,
@@ -70,6 +92,17 @@ pub enum Command {
         webhook: Option<WebhookId>,
         message: String,
     },
+    /// As [`Command::Note`], with who did it.
+    Record(Box<Deed>),
+    /// Tokens as they are now, in place of those of the same ids, and what is to be known of it.
+    PutTokens {
+        tokens: Vec<Token>,
+        deed: Option<Box<Deed>>,
+    },
+    KeepAnswer {
+        id: Digest,
+        answer: Box<KeptAnswer>,
+    },
     PinnedRevisions,
     /// The task that waits for the next message of a conversation.
     Asking {
@@ -86,6 +119,15 @@ pub enum Command {
 
 /// What the provider said of an actor, or why it could not be asked and how long to wait.
 pub type Verdict = std::result::Result<bool, (Reason, std::time::Duration)>;
+
+/// A run that is about to begin, and what may be used in a day: by its webhook, and by all together.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    pub webhook: WebhookId,
+    pub of_webhook: DailyBudget,
+    pub of_all: DailyBudget,
+    pub now: Timestamp,
+}
 
 #[derive(Debug)]
 pub struct OutboxDone {
@@ -118,6 +160,11 @@ pub enum Forget {
         ids: Vec<Vec<u8>>,
         before: Timestamp,
     },
+    /// Answers that are kept no longer.
+    Answers {
+        ids: Vec<Vec<u8>>,
+        now: Timestamp,
+    },
 }
 
 #[derive(Debug)]
@@ -127,9 +174,17 @@ pub enum Answer {
     Interrupted(Vec<Interrupted>),
     Leased(Option<Box<Task>>),
     Task(Box<Task>),
+    Expired(usize),
+    /// Why a run may not begin.
+    Reserved(Option<Reason>),
     Checks(Vec<(Task, ProviderName, PreparedLookup)>),
     Claimed(Vec<(OutboxItem, bool)>),
     Revisions(Vec<Digest>),
+    /// A log got so many lines, the first of this number.
+    Logged {
+        first: u32,
+        lines: u32,
+    },
     Asking(Option<Box<Task>>),
     /// Rows that were removed, and whether there are more of the same.
     Forgotten {

@@ -3,19 +3,24 @@
 use jiff::Timestamp;
 
 use super::memory::Due;
-use super::rows::{Delivery, OutboxItem, OutboxState};
+use super::rows::{Delivery, OutboxItem, OutboxState, Purpose};
 use super::store::codec;
 use super::store::kept::{
     BodyRow, CallRow, DedupeKeyBytes, DedupeRow, LiveRow, OutboxRow, PendingRow, SpecRow, TaskRow,
 };
 use super::store::tables::join;
+use super::transition::approves;
 use super::{Accept, NewTask};
 use crate::error::{Code, Error, Result};
-use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
-use crate::model::task::{TaskSpec, TaskState};
+use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
+use crate::model::spec::Action;
+use crate::model::task::{RunResult, TaskSpec, TaskState};
+use crate::seam::fresh_id;
 
 /// Most tasks, calls and dedupe keys of one delivery.
 pub const ROWS_A_DELIVERY_MAX: usize = 1_000;
+/// Most parts of one answer.
+pub const PARTS_MAX: usize = 100;
 
 /// An [`Accept`] as bytes.
 #[derive(Debug)]
@@ -38,10 +43,16 @@ pub struct EncodedTask {
     pub name: String,
     pub spec: Vec<u8>,
     pub live: LiveRow,
-    pub live_bytes: Vec<u8>,
+    /// Its row as it is stored: among those that live, or among those that have ended.
+    pub row: Vec<u8>,
     /// The row of its delivery does not name it.
     pub came_later: bool,
+    /// The task that ends as this one is born.
     pub continues: Option<TaskId>,
+    /// Its way does not lead straight into the queue.
+    pub needs_admission: bool,
+    /// What is to be said at once, where it has ended already.
+    pub calls: Vec<EncodedCall>,
 }
 
 #[derive(Debug)]
@@ -87,14 +98,25 @@ impl EncodedAccept {
 
 impl EncodedTask {
     fn new(task: NewTask, delivery: &Delivery) -> Result<Self> {
-        let now = delivery.received_at;
-        let NewTask { spec, lookup, reply, continues } = task;
+        let named = task.spec.delivery == Some(delivery.id) && delivery.tasks.contains(&task.spec.id);
+        Self::alone(task, &delivery.provider, delivery.received_at)
+            .map(|encoded| Self { came_later: encoded.came_later && !named, ..encoded })
+    }
+
+    /// A task that no delivery brings now.
+    pub fn alone(task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<Self> {
+        let NewTask { spec, lookup, reply, continues, says } = task;
         let id = spec.id;
         let key = id.as_bytes();
+        let state = match (&lookup, &says) {
+            (Some(_), _) => TaskState::Checking,
+            (None, Some(_)) => TaskState::Succeeded,
+            (None, None) => TaskState::Queued,
+        };
         let row = TaskRow {
             webhook: spec.webhook.clone(),
             delivery: spec.delivery,
-            state: if lookup.is_some() { TaskState::Checking } else { TaskState::Queued },
+            state,
             reason: None,
             attempt: 0,
             attempts_spent: 0,
@@ -102,21 +124,59 @@ impl EncodedTask {
             updated_at: now,
             cancel_requested: false,
             allowed: lookup.is_none(),
-            result: None,
+            approved: None,
+            result: (state == TaskState::Succeeded).then(|| said(&spec)),
         };
-        let live = live_row(&spec, row, Due::at_once(now));
+        let continues_now = continues.filter(|_| lookup.is_none());
+        let spec = SpecRow { spec, provider: provider.clone(), lookup, reply, continues, says };
+        let calls = answer_calls(&spec, state, spec.says.as_deref().unwrap_or_default(), now)?;
+        let live = live_row(&spec.spec, row, Due::at_once(now));
         Ok(Self {
             id,
-            delivery: spec.delivery,
-            name: spec.command.to_string(),
-            live_bytes: codec::encode(key, &live)?,
+            delivery: spec.spec.delivery,
+            name: spec.spec.command.to_string(),
+            row: if state.is_terminal() { codec::encode(key, &live.task)? } else { codec::encode(key, &live)? },
             live,
-            continues,
-            came_later: spec.delivery.is_some()
-                && !(spec.delivery == Some(delivery.id) && delivery.tasks.contains(&id)),
-            spec: codec::encode(key, &SpecRow { spec, provider: delivery.provider.clone(), lookup, reply })?,
+            needs_admission: spec.spec.run.approval.is_some() || approves(spec.spec.action).is_some(),
+            came_later: spec.spec.delivery.is_some(),
+            continues: continues_now,
+            calls,
+            spec: codec::encode(key, &spec)?,
         })
     }
+}
+
+/// What a task came to that runs no agent.
+pub fn said(spec: &TaskSpec) -> RunResult {
+    RunResult { text: spec.prompt.clone(), ..RunResult::default() }
+}
+
+/// One call for each part of the answer, where the task has ended or asks and the source wants to hear of it.
+pub fn answer_calls(spec: &SpecRow, state: TaskState, answers: &[String], now: Timestamp) -> Result<Vec<EncodedCall>> {
+    let speaks = state.is_terminal() || state == TaskState::WaitingInput;
+    let Some(call) = spec.reply.as_ref().filter(|_| speaks) else { return Ok(Vec::new()) };
+    let answers = &answers[..answers.len().min(PARTS_MAX)];
+    let parts = u32::try_from(answers.len()).unwrap_or(u32::MAX);
+    let items = answers.iter().zip(0..).map(|(text, part)| OutboxItem {
+        id: OutboxId(fresh_id()),
+        webhook: spec.spec.webhook.clone(),
+        provider: spec.provider.clone(),
+        delivery: spec.spec.delivery,
+        task: Some(spec.spec.id),
+        purpose: if spec.spec.action == Action::Forward { Purpose::Forward } else { Purpose::Reply },
+        call: call.clone(),
+        text: text.clone(),
+        part,
+        parts,
+        state: OutboxState::Waiting,
+        attempts: 0,
+        not_before: now,
+        created_at: now,
+        updated_at: now,
+        error: None,
+        url: None,
+    });
+    items.map(|item| EncodedCall::new(item, now)).collect()
 }
 
 impl EncodedCall {

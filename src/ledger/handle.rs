@@ -6,24 +6,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
-use super::command::{Answer, Command, Job, OutboxDone, Reply};
-use super::encode::EncodedAccept;
+use super::command::{Answer, Command, Job, OutboxDone, Reply, Reserve};
+use super::encode::{EncodedAccept, EncodedTask};
 use super::lanes::{Lane, Lanes};
-use super::rows::{Conversation, Generation, LogLine, OutboxItem, OutboxState};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
+use super::store::kept::TranscriptRow;
 use super::store::salvage::Salvage;
 use super::store::unavailable;
 use super::writer::Writer;
-use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, Options};
+use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, NewTask, Options};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::model::approval::Decision;
 use crate::model::digest::Digest;
 use crate::model::ids::{OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task};
 use crate::seam::Clock;
 
+/// Growths of logs that wait for those who follow them.
+const LOGS_TOLD_MAX: usize = 1_024;
 /// Blocking reads at once.
 const READS_MAX: usize = 16;
 /// Bodies above this are packed off the reactor, in bytes.
@@ -43,6 +47,7 @@ pub struct Shared {
     /// The number of the last happening.
     pub last_seq: watch::Sender<u64>,
     pub closed: watch::Sender<bool>,
+    pub logs: broadcast::Sender<LogGrown>,
     glance: Mutex<Glance>,
 }
 
@@ -95,6 +100,7 @@ impl Ledger {
             work: watch::Sender::new(1),
             last_seq: watch::Sender::new(0),
             closed: watch::Sender::new(false),
+            logs: broadcast::Sender::new(LOGS_TOLD_MAX),
             glance: Mutex::default(),
         });
         let writer = Writer::new(Arc::clone(&shared))?;
@@ -116,6 +122,18 @@ impl Ledger {
         let bytes = encoded.bytes();
         match self.ask(Lane::Fast, bytes, Command::Accept(Box::new(encoded))).await? {
             Answer::Accepted(accepted) => Ok(accepted),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A task that no delivery brings: a message of a conversation, or a child of another task. `provider` is whose
+    /// calls answer for it.
+    pub async fn create(&self, task: NewTask, provider: &ProviderName, now: Timestamp) -> Result<()> {
+        let webhook = task.spec.webhook.clone();
+        let task = Box::new(EncodedTask::alone(task, provider, now)?);
+        let bytes = task.spec.len();
+        match self.ask(Lane::Fast, bytes, Command::Create { webhook, task }).await? {
+            Answer::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
@@ -221,9 +239,59 @@ impl Ledger {
         self.tell(0, Command::OutboxDone(OutboxDone { id, state, url, error, not_before })).await
     }
 
+    /// A person approves a task that waits for it, or rejects it; what is said at the source goes out with it.
+    pub async fn decide(&self, task: TaskId, decision: Decision, now: Timestamp) -> Result<Task> {
+        self.ask_task(0, Command::Decide { task, decision, now }).await
+    }
+
+    /// Ends what waited too long for a person; answers how many tasks those were. Asks nobody while nothing waits.
+    pub async fn expire(&self, now: Timestamp) -> Result<usize> {
+        let depth = self.depth().await?;
+        if depth.awaiting_approval + depth.waiting_input == 0 {
+            return Ok(0);
+        }
+        match self.ask(Lane::Slow, 0, Command::Expire { now }).await? {
+            Answer::Expired(count) => Ok(count),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Counts a run that is about to begin; why it may not, where a budget of the day is used up.
+    pub async fn reserve(&self, reserve: Reserve) -> Result<Option<Reason>> {
+        match self.ask(Lane::Slow, 0, Command::Reserve(reserve)).await? {
+            Answer::Reserved(refusal) => Ok(refusal),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Keeps the agent program's record of a conversation, so that another node can go on with it.
+    pub async fn put_transcript(&self, conversation: &str, session_id: &str, content: Vec<u8>) -> Result<()> {
+        let (bytes, session_id) = (content.len(), session_id.to_owned());
+        let transcript = TranscriptRow { session_id, content };
+        self.tell(bytes, Command::PutTranscript { conversation: conversation.to_owned(), transcript }).await
+    }
+
     pub async fn append_log(&self, task: TaskId, lines: Vec<LogLine>) -> Result<()> {
         let bytes = lines.iter().map(|line| line.text.len()).sum();
-        self.tell(bytes, Command::AppendLog { task, lines }).await
+        match self.ask(Lane::Slow, bytes, Command::AppendLog { task, lines }).await? {
+            Answer::Logged { first, lines } if lines > 0 => {
+                // That nobody listens is no error.
+                let _ = self.owner.0.logs.send(LogGrown { task, first: u64::from(first) });
+                Ok(())
+            }
+            Answer::Logged { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells of every log that grows from here on, after its lines are on disk.
+    pub fn logs(&self) -> broadcast::Receiver<LogGrown> {
+        self.owner.0.logs.subscribe()
+    }
+
+    /// The number of the last happening.
+    pub fn last_seq(&self) -> u64 {
+        *self.owner.0.last_seq.borrow()
     }
 
     pub async fn put_conversation(&self, id: &str, conversation: Conversation) -> Result<()> {
@@ -248,13 +316,23 @@ impl Ledger {
         self.tell(message.len(), Command::Note { kind: kind.to_owned(), webhook, message }).await
     }
 
-    pub async fn depth(&self) -> Result<Depth> {
-        Ok(self.owner.0.glance().depth.clone())
+    /// Keeps what somebody did among what happened.
+    pub async fn record(&self, deed: Deed) -> Result<()> {
+        self.tell(deed.message.len(), Command::Record(Box::new(deed))).await
     }
 
-    /// The number of the last thing that happened; 0 when nothing has.
-    pub fn last_seq(&self) -> u64 {
-        *self.owner.0.last_seq.borrow()
+    /// Writes tokens in place of those of the same ids, with what is to be known of it.
+    pub async fn put_tokens(&self, tokens: Vec<Token>, deed: Option<Deed>) -> Result<()> {
+        self.tell(0, Command::PutTokens { tokens, deed: deed.map(Box::new) }).await
+    }
+
+    /// Keeps what a request was answered, until it expires.
+    pub async fn keep_answer(&self, id: Digest, answer: KeptAnswer) -> Result<()> {
+        self.tell(answer.body.len(), Command::KeepAnswer { id, answer: Box::new(answer) }).await
+    }
+
+    pub async fn depth(&self) -> Result<Depth> {
+        Ok(self.owner.0.glance().depth.clone())
     }
 
     /// The task whose question the next message of this conversation would answer. Asks nobody while nothing waits.

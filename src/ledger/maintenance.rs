@@ -7,7 +7,7 @@ use super::Ledger;
 use super::command::{Answer, Command, Forget};
 use super::lanes::Lane;
 use super::reads::guarded;
-use super::rows::Delivery;
+use super::rows::{Delivery, KeptAnswer};
 use super::store::Failure;
 use super::store::codec::Row;
 use super::store::kept::{ConversationRow, DedupeRow, TaskRow};
@@ -43,7 +43,7 @@ impl Ledger {
         let again = match &forget {
             Forget::Delivery { id, before } => Some(Again::Delivery(*id, *before)),
             Forget::Task { id, before } => Some(Again::Task(*id, *before)),
-            Forget::Dedupe { .. } | Forget::Conversations { .. } => None,
+            Forget::Dedupe { .. } | Forget::Conversations { .. } | Forget::Answers { .. } => None,
         };
         let mut next = Some(forget);
         for _ in 0..COMMANDS_A_DELIVERY_MAX {
@@ -88,6 +88,9 @@ fn old_rows(reader: &Reader, before: Timestamp, now: Timestamp) -> Result<Vec<Fo
     }
     for ids in old_keys::<ConversationRow>(reader, |row| row.updated_at < before)?.chunks(FORGOTTEN_ROWS_MAX) {
         old.push(Forget::Conversations { ids: ids.to_vec(), before });
+    }
+    for ids in old_keys::<KeptAnswer>(reader, |row| row.expires_at <= now)?.chunks(FORGOTTEN_ROWS_MAX) {
+        old.push(Forget::Answers { ids: ids.to_vec(), now });
     }
     Ok(old)
 }

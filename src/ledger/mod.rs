@@ -21,6 +21,7 @@ mod tests;
 mod transition;
 mod writer;
 
+pub use command::Reserve;
 pub use store::database::OnDamage;
 pub use store::salvage::Salvage;
 
@@ -88,8 +89,10 @@ pub struct NewTask {
     pub lookup: Option<PreparedLookup>,
     /// How its answer reaches the source.
     pub reply: Option<PreparedCall>,
-    /// The task that waits for what this one was told: it is done as soon as this one is born.
+    /// The task that waits for what this one was told: it is done as soon as this one may run.
     pub continues: Option<TaskId>,
+    /// It runs no agent: it has ended as soon as it may run, and these texts are its answer.
+    pub says: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,11 +129,22 @@ pub enum Finish {
     Cancelled {
         result: Option<RunResult>,
     },
+    /// It may not run: a budget is used up, or what it was approved for has changed.
+    Refused {
+        reason: Reason,
+    },
     /// Put back without spending an attempt (drain, crash, missing revision, usage limit).
     Released {
         reason: Reason,
         delay: Duration,
     },
+}
+
+/// A task's log has new lines, the first of this number (from 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogGrown {
+    pub task: TaskId,
+    pub first: u64,
 }
 
 /// The name of the ledger in the data directory.
@@ -178,4 +192,6 @@ pub struct Depth {
     pub dead: usize,
     pub outbox_waiting: usize,
     pub oldest_queued_at: Option<Timestamp>,
+    /// Nothing begins before this: the agent's usage limit is reached.
+    pub paused_until: Option<Timestamp>,
 }

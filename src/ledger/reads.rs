@@ -8,16 +8,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::rows::{Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, RawRequest, Suspension};
+use super::rows::{
+    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, RawRequest, Suspension, Token,
+};
 use super::store::codec::Row;
 use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
+    TranscriptRow,
 };
 use super::store::tables::{DeadMark, Entry, Reader, TaskOf, join};
 use super::store::{Failure, damaged_file, unavailable};
 use super::transition::{log_key, second_id};
 use super::{DeliveryFilter, Ledger, TaskFilter};
 use crate::error::{Code, Error, Result};
+use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
 use crate::model::provider::PreparedCall;
 use crate::model::task::{Task, TaskState};
@@ -88,6 +92,16 @@ impl Ledger {
         .await
     }
 
+    /// The agent program's record of a session, where one is kept.
+    pub async fn transcript(&self, conversation: &str, session_id: &str) -> Result<Option<Vec<u8>>> {
+        let (id, session_id) = (conversation.to_owned(), session_id.to_owned());
+        self.read(move |reader| {
+            let row = reader.rows::<TranscriptRow>()?.get(id.as_bytes())?;
+            Ok(row.filter(|row| row.session_id == session_id).map(|row| row.content))
+        })
+        .await
+    }
+
     /// Blocks for a read of the file.
     pub fn generations(&self) -> Result<BTreeMap<WebhookId, Generation>> {
         guarded(&|| {
@@ -100,6 +114,22 @@ impl Ledger {
                 generations.extend(webhook.map(|webhook| row.map(|row| (webhook, row))).transpose()?);
             }
             Ok(generations)
+        })
+    }
+
+    pub async fn kept_answer(&self, id: Digest) -> Result<Option<KeptAnswer>> {
+        self.read(move |reader| reader.rows::<KeptAnswer>()?.get(id.as_bytes())).await
+    }
+
+    /// Every token there ever was; a damaged row is an error of its own. Blocks for a read of the file.
+    pub fn tokens(&self) -> Result<Vec<Result<Token>>> {
+        guarded(&|| {
+            let reader = self.shared().store.begin_read()?;
+            let mut tokens = Vec::new();
+            for entry in reader.rows::<Token>()?.all()? {
+                tokens.push(entry?.1);
+            }
+            Ok(tokens)
         })
     }
 

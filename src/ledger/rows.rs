@@ -9,6 +9,7 @@ use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::matching::Decision;
 use crate::model::provider::PreparedCall;
 use crate::model::task::Reason;
+use crate::model::token::{Scopes, TokenId};
 
 /// One accepted POST. Its headers and raw body are kept apart (see [`super::Ledger::delivery_body`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub enum Purpose {
     Ack,
     /// The answer of a task, or the text of a `comment` command.
     Reply,
+    /// What a `forward` command posts to a target of the operator.
+    Forward,
 }
 
 /// A call that waits to be made, is being made, or was made.
@@ -119,6 +122,9 @@ pub struct Conversation {
     /// Cumulative cost that the agent program last reported for that session, in US dollars.
     pub session_cost_usd: f64,
     pub turns: u32,
+    /// The task that began it, where that asked for a fresh start.
+    #[serde(default)]
+    pub begun_by: Option<TaskId>,
 }
 
 /// The generation of a webhook: counts up whenever its effective spec changes.
@@ -145,6 +151,55 @@ pub struct Happening {
     pub delivery: Option<DeliveryId>,
     pub task: Option<TaskId>,
     pub message: String,
+    /// Who asked for it, where a person or a program did: `token ci (1a2b3c4d5e6f)`, `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+}
+
+/// Something that was done by somebody, to be kept among what happened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deed {
+    /// For example `token.created`, `delivery.replayed`.
+    pub kind: String,
+    pub actor: String,
+    pub webhook: Option<WebhookId>,
+    pub delivery: Option<DeliveryId>,
+    pub task: Option<TaskId>,
+    pub message: String,
+}
+
+/// A token of the admin API. What it reads as is not kept, only its digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Token {
+    pub id: TokenId,
+    /// For people.
+    pub name: String,
+    pub scopes: Scopes,
+    pub digest: Digest,
+    pub created_at: Timestamp,
+    pub created_by: String,
+    pub expires_at: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What a request with an idempotency key was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAnswer {
+    /// Of the request.
+    pub fingerprint: Digest,
+    pub status: u16,
+    pub content_type: Option<String>,
+    pub etag: Option<String>,
+    pub body: String,
+    pub expires_at: Timestamp,
+}
+
+impl Token {
+    /// Whether it opens anything at `now`.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
 }
 
 /// One line of what a task's agent said or did.

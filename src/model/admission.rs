@@ -1,7 +1,8 @@
 //! Whether an event may start work at all: where it happened, who caused it, and what that person may do there.
 //!
 //! Nothing is looked up in here: where only the provider knows the answer, the outcome is [`Admission::Ask`].
-//! What the gateway itself wrote is recognised by its marker, not by its login, since people share that login.
+//! What the gateway itself wrote is recognised by its marker, which `allow` cannot open; and by the account that the
+//! operator or the payload says is the gateway's own, unless `allow` lists that account because a person shares it.
 
 use super::event::{Actor, Event, Permission};
 use super::glob::covers_ignoring_case;
@@ -34,6 +35,12 @@ pub fn admit(allow: &Allow, event: &Event) -> Admission {
     let Some(actor) = &event.actor else {
         return nobody(allow);
     };
+    if actor.own {
+        return match listed(&allow.actors, &actor.id) || listed(&allow.bots, &actor.id) {
+            true => Admission::Admit,
+            false => Admission::Ignore(format!("`{}` is the gateway's own account", actor.id)),
+        };
+    }
     if actor.bot {
         return match listed(&allow.bots, &actor.id) {
             true => Admission::Admit,
@@ -207,12 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn our_own_words_are_known_by_their_marker_not_by_the_login() {
+    fn our_own_words_are_known_by_their_marker_and_by_the_account() {
         let own = Some(Actor { own: true, ..person(Permission::Trusted).unwrap() });
-        check(Allow::default(), event(own.clone()), "admit");
+        check(Allow::default(), event(own.clone()), "ignore: `octocat` is the gateway's own account");
+        let shared = Allow { actors: vec!["octocat".into()], ..Allow::default() };
+        check(shared.clone(), event(own.clone()), "admit");
         let with = |text: &str| Event { text: Some(text.to_owned()), ..event(own.clone()) };
-        check(Allow::default(), with("done\n<!-- skillhook:tsk_1 -->"), "ignore: the gateway wrote this itself");
-        check(Allow::default(), with("> done <!-- skillhook:tsk_1 -->\n@agent fix"), "admit");
+        check(shared.clone(), with("done\n<!-- skillhook:tsk_1 -->"), "ignore: the gateway wrote this itself");
+        check(shared, with("> done <!-- skillhook:tsk_1 -->\n@agent fix"), "admit");
     }
 
     #[test]

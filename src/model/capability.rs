@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::Approval;
 use super::entry::{AgentEntry, Observed};
 use super::ids::{AgentName, WebhookId};
 use super::spec::{Action, Allow, CommandSpec, PermissionRule, RateLimit, SecretRef, WebhookSpec};
@@ -22,7 +23,7 @@ pub enum Power {
     /// What proves who has sent a delivery.
     Signature,
     Secrets,
-    /// Who may start runs.
+    /// Who may start runs, or agree to them.
     Actors,
     /// What starts runs.
     Commands,
@@ -114,6 +115,7 @@ fn webhook(found: &mut Found, old: &WebhookSpec, new: &WebhookSpec) {
         ack: _,
         reply: _,
         strict_templates: _,
+        budget,
     } = new;
     found.add_if(*endpoint != old.endpoint, Power::Endpoint, "another endpoint");
     found.add_if(*enabled && !old.enabled, Power::Endpoint, "it is enabled");
@@ -127,6 +129,8 @@ fn webhook(found: &mut Found, old: &WebhookSpec, new: &WebhookSpec) {
     found.add_if(raised(old.concurrency_max, *concurrency_max), Power::Budget, "more runs at once");
     found.add_if(rate_raised(old.rate_limit, *rate_limit), Power::Budget, "more deliveries in a time");
     found.add_if(*timeout_seconds > old.timeout_seconds, Power::Budget, "runs may take longer");
+    let more_a_day = raised(old.budget.usd, budget.usd) || raised(old.budget.runs, budget.runs);
+    found.add_if(more_a_day, Power::Budget, "runs may use more in a day");
     found.add_if(*retries > old.retries, Power::Budget, "failed runs are tried more often");
     for command in commands {
         match old.command(command.name.as_str()) {
@@ -159,12 +163,15 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
         conditions,
         priority: _,
         action,
+        forward_to,
         requires_prefix,
         model: _,
         tools,
         max_turns,
         budget_usd,
         timeout_seconds,
+        approval,
+        checkout,
     } = new;
     let mut command = |wider: bool, power: Power, what: &str| {
         if wider {
@@ -174,10 +181,14 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
     command(target_agent != &old.target_agent, Power::Tools, "another agent runs");
     let wider_tools = old.tools != *tools && (tools.is_none() || tools_added(old.tools.as_deref(), tools.as_deref()));
     command(wider_tools, Power::Tools, "more tools");
-    command(*action == Action::CreateTask && old.action != Action::CreateTask, Power::Commands, "it starts runs");
+    command(action.runs_agent() && !old.action.runs_agent(), Power::Commands, "it starts runs");
+    let forwards = *action == Action::Forward && (old.action != *action || old.forward_to != *forward_to);
+    command(forwards, Power::Commands, "deliveries are posted elsewhere");
     command(triggers.iter().any(|event| !old.triggers.contains(event)), Power::Commands, "more events start it");
     command(*conditions != old.conditions, Power::Commands, "other conditions");
     command(!requires_prefix && old.requires_prefix, Power::Commands, "it needs no prefix");
+    command(approval_eased(old.approval.as_ref(), approval.as_ref()), Power::Actors, "less approval is needed");
+    command(*checkout && !old.checkout, Power::Tools, "it gets the files of the repository");
     command(not_lowered(old.max_turns, *max_turns), Power::Budget, "more turns");
     command(not_lowered(old.budget_usd, *budget_usd), Power::Budget, "a larger budget");
     command(not_lowered(old.timeout_seconds, *timeout_seconds), Power::Budget, "a longer time limit");
@@ -203,6 +214,19 @@ fn agent(found: &mut Found, name: &AgentName, old: Option<&AgentEntry>, new: &Ag
 fn raised<T: PartialOrd>(old: Option<T>, new: Option<T>) -> bool {
     match (old, new) {
         (Some(old), Some(new)) => new > old,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// A gate that falls, or that more people can open, or for longer.
+fn approval_eased(old: Option<&Approval>, new: Option<&Approval>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            (new.self_approval && !old.self_approval)
+                || list_widened(&old.approvers, &new.approvers)
+                || new.expires_seconds > old.expires_seconds
+        }
         (Some(_), None) => true,
         (None, _) => false,
     }

@@ -53,8 +53,8 @@ impl Default for Rules {
 pub enum Checked {
     /// A sound skill that says nothing about webhooks.
     NoWebhook { description: String },
-    /// A sound skill with its webhook, and the warnings.
-    Spec(Box<SkillConfig>, Vec<Diagnostic>),
+    /// A sound skill with its webhook, its description, and the warnings.
+    Spec(Box<SkillConfig>, String, Vec<Diagnostic>),
     /// At least one error, in the order of the file.
     Invalid(Vec<Diagnostic>),
 }
@@ -105,7 +105,7 @@ pub fn check_skill(
     let failed = report.has_errors();
     let findings = report.into_findings();
     match (config, description) {
-        (Some(config), Some(_)) if !failed => Checked::Spec(Box::new(config), findings),
+        (Some(config), Some(description)) if !failed => Checked::Spec(Box::new(config), description, findings),
         (None, Some(description)) if at.is_none() && !failed => Checked::NoWebhook { description },
         _ => Checked::Invalid(findings),
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, did_you_mean};
 use super::entry::{AgentEntry, Observed, SkillEntry, Standing};
 use super::ids::{AgentName, SkillName, WebhookId};
 use super::merge::{self, Layer};
@@ -214,8 +214,7 @@ fn settle(
                 Some((layer, entry.facts.as_ref()?.config.clone()?))
             })
             .collect();
-        let exists = |agent: &AgentName| agents.get(agent).is_some_and(|entry| entry.facts.is_some());
-        let merged = merge::webhooks(&fragments, catalogue, &exists);
+        let merged = merge::webhooks(&fragments, catalogue, &|agent| unknown_agent(agent, agents));
         if merged.diagnostics.is_empty() {
             let with_sources = |(id, spec): (WebhookId, WebhookSpec)| {
                 let sources = sources(&spec, &fragments);
@@ -242,6 +241,19 @@ fn settle(
         }
     }
     BTreeMap::new()
+}
+
+/// What may help whoever named an agent that is not there; `None` of one that is.
+fn unknown_agent(name: &AgentName, agents: &BTreeMap<AgentName, AgentEntry>) -> Option<String> {
+    let known = |name: &AgentName| agents.get(name).is_some_and(|entry| entry.facts.is_some());
+    if known(name) {
+        return None;
+    }
+    let names = agents.keys().filter(|name| known(name)).map(AgentName::as_str);
+    Some(match did_you_mean(name.as_str(), names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it would be the file `{}`", agent_path(name.as_str())),
+    })
 }
 
 /// The skills that make a webhook, the built-in layer first.

@@ -8,10 +8,14 @@
 //! verification. One command that cannot be rendered does not take the others with it.
 
 mod dedupe;
+mod message;
 mod prompt;
+pub mod says;
 mod source;
 mod stored;
+mod task;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,13 +23,16 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use dedupe::DedupeKey;
+pub use message::{Message, go_on};
 pub use stored::{headers as stored_headers, url as stored_url};
+pub use task::PlannedTask;
 
 use super::admission::{Admission, admit};
 use super::digest::Digest;
 use super::event::Event;
+use super::forward::Targets;
 use super::ids::{DeliveryId, TaskId};
-use super::matching::{Decision, Selected};
+use super::matching::Decision;
 use super::provider::{
     self, Definition, Delivered, FetchedKeys, Handshake, Incoming, Item, KeyRequest, Payload, PreparedCall,
     PreparedLookup, Proof, Refusal, Response, Settings, Verdict,
@@ -33,7 +40,6 @@ use super::provider::{
 use super::routes::Route;
 use super::secret::SecretSet;
 use super::spec::{AckMode, CommandSpec, ReplyMode};
-use super::task::{RunSettings, TaskSpec};
 use super::template::Template;
 use crate::error::{Code, Error, Result};
 
@@ -77,6 +83,8 @@ pub struct Grounds<'a> {
     pub secrets: &'a SecretSet,
     pub settings: &'a Settings,
     pub keys: &'a FetchedKeys,
+    /// Where `forward` commands may post.
+    pub forward: &'a Targets,
     /// The operator lets webhooks go unsigned that say so.
     pub unsigned_allowed: bool,
     pub now: Timestamp,
@@ -103,6 +111,14 @@ pub fn assess(grounds: Grounds<'_>) -> Result<Assessment, Unbelieved> {
         return Ok(Assessment::Handshake(Box::new(handshake)));
     }
     Ok(Assessment::Delivery(Box::new(Verified { proof, payload: payload? })))
+}
+
+/// A delivery that was verified when it came, and is taken in once more: its signature was not kept.
+///
+/// # Errors
+/// SH0407 when its body cannot be read.
+pub fn believed(grounds: Grounds<'_>) -> Result<Verified> {
+    Ok(Verified { proof: None, payload: provider::decode(&grounds.route.definition, grounds.incoming)? })
 }
 
 enum Trust {
@@ -153,22 +169,16 @@ pub struct Plan {
     pub acks: Vec<PlannedAck>,
     /// An answer in the HTTP response that the sender shows to people.
     pub response: Option<Response>,
-}
-
-#[derive(Debug)]
-pub struct PlannedTask {
-    pub spec: TaskSpec,
-    /// Asked before it may run.
-    pub lookup: Option<PreparedLookup>,
-    pub reply: Option<PreparedCall>,
-    /// The task that this one goes on with, which waits for what was said.
-    pub continues: Option<TaskId>,
+    /// What was said, where no command was called by its name: a task may wait for it.
+    pub message: Option<Message>,
 }
 
 #[derive(Debug)]
 pub struct PlannedAck {
     pub call: PreparedCall,
     pub text: String,
+    /// It is an answer of its own rather than a sign of having seen something.
+    pub whole: bool,
 }
 
 /// What the shell lends to [`plan`]: compiled templates, and fresh ids.
@@ -176,6 +186,10 @@ pub struct PlannedAck {
 pub struct Lent<'a> {
     pub template: &'a dyn Fn(&CommandSpec) -> Result<Arc<Template>>,
     pub fresh_id: &'a dyn Fn() -> Uuid,
+    /// What runs and waits in a flow, in words, where that was looked up.
+    pub standing: &'a dyn Fn(&str) -> Option<String>,
+    /// What each item only named, by field of the event, where it was fetched.
+    pub enriched: &'a [BTreeMap<String, String>],
 }
 
 /// What follows from a verified delivery; empty for an empty batch.
@@ -184,7 +198,11 @@ pub fn plan(grounds: Grounds<'_>, verified: &Verified, revision: Digest, lent: L
     let Verified { proof, payload } = verified;
     let items = provider::extract(&route.definition, incoming, payload, settings, proof.as_ref())?;
     let is_batch = !route.definition.document().split.is_empty();
-    let plan_one = |item: Item| {
+    let plan_one = |(n, mut item): (usize, Item)| {
+        if let Some(fields) = lent.enriched.get(n) {
+            item.event.text = fields.get("text").map(|text| text.trim().to_owned()).or(item.event.text);
+            item.event.title = fields.get("title").cloned().or(item.event.title);
+        }
         let delivered = Delivered {
             definition: &route.definition,
             incoming,
@@ -197,7 +215,29 @@ pub fn plan(grounds: Grounds<'_>, verified: &Verified, revision: Digest, lent: L
         let dedupe = dedupe::keys(&route.spec.id, &item, incoming, is_batch, nonce);
         Planner { grounds, delivered, item: &item, delivery, revision, lent }.plan(dedupe)
     };
-    Ok(items.into_iter().map(plan_one).collect())
+    Ok(items.into_iter().enumerate().map(plan_one).collect())
+}
+
+/// A call that fetches what an item only names, and what to take from the answer: fields of the event, with pointers.
+#[derive(Debug)]
+pub struct Enrichment {
+    pub call: PreparedCall,
+    pub take: Vec<(String, String)>,
+}
+
+/// For each item of a verified delivery, what is to be fetched before it can be planned.
+pub fn enrichments(grounds: Grounds<'_>, verified: &Verified) -> Result<Vec<Vec<Enrichment>>> {
+    let Grounds { route, incoming, settings, .. } = grounds;
+    let Verified { proof, payload } = verified;
+    let items = provider::extract(&route.definition, incoming, payload, settings, proof.as_ref())?;
+    let is_batch = !route.definition.document().split.is_empty();
+    let of_item = |item: &Item| {
+        let item = is_batch.then_some(&item.payload);
+        let delivered = Delivered { definition: &route.definition, incoming, payload, item, settings };
+        let calls = provider::enrich_calls(&delivered).into_iter();
+        calls.map(|(call, take)| Enrichment { call, take }).collect()
+    };
+    Ok(items.iter().map(of_item).collect())
 }
 
 struct Planner<'a> {
@@ -213,33 +253,46 @@ impl Planner<'_> {
     fn plan(&self, dedupe: Vec<DedupeKey>) -> Plan {
         let (route, event) = (self.grounds.route, &self.item.event);
         let mut decision = route.matcher.decide(event, &self.item.payload);
-        let mut asks = false;
-        if !decision.selected.is_empty() {
-            match admit(&route.spec.allow, event) {
-                Admission::Admit => {}
-                Admission::Ask => asks = true,
-                Admission::Refuse(why) | Admission::Ignore(why) => ignore(&mut decision, why),
+        let wanted = !decision.selected.is_empty();
+        let named = decision.selected.iter().any(|one| !one.by_default);
+        let said = message::text_of(event).filter(|_| !named);
+        let (mut lookup, mut heard) = (None, None);
+        if wanted || said.is_some() {
+            match self.admitted() {
+                Ok(asks) => (lookup, heard) = (asks, said),
+                Err(why) if wanted => ignore(&mut decision, why),
+                Err(_) => {}
             }
         }
-        let lookup = asks.then(|| provider::lookup_call(&self.delivered)).flatten();
-        if asks && lookup.is_none() {
-            ignore(&mut decision, "nothing tells whether the actor may start runs here".to_owned());
-        }
-        let tasks = self.tasks(&mut decision, lookup.as_ref());
-        let acks = if tasks.is_empty() { Vec::new() } else { self.acks(&tasks).into_iter().collect() };
-        let response = self.response(&decision, !tasks.is_empty());
+        let (tasks, responses) = self.tasks(&mut decision, lookup.as_ref());
+        let acks = self.acks(&tasks).into_iter().collect();
+        let response = responses.into_iter().next().or_else(|| self.response(&decision, !tasks.is_empty()));
         let part = self.delivered.item.map(|item| Bytes::from(item.to_string())).unwrap_or_default();
-        Plan { delivery: self.delivery, part, event: event.clone(), decision, dedupe, tasks, acks, response }
+        let message = heard.map(|text| self.message(text, lookup));
+        Plan { delivery: self.delivery, part, event: event.clone(), decision, dedupe, tasks, acks, response, message }
     }
 
-    fn tasks(&self, decision: &mut Decision, lookup: Option<&PreparedLookup>) -> Vec<PlannedTask> {
-        let mut tasks = Vec::new();
+    /// What must be asked before anything of this may run; why nothing may.
+    fn admitted(&self) -> Result<Option<PreparedLookup>, String> {
+        match admit(&self.grounds.route.spec.allow, &self.item.event) {
+            Admission::Admit => Ok(None),
+            Admission::Ask => match provider::lookup_call(&self.delivered) {
+                Some(lookup) => Ok(Some(lookup)),
+                None => Err("nothing tells whether the actor may start runs here".to_owned()),
+            },
+            Admission::Refuse(why) | Admission::Ignore(why) => Err(why),
+        }
+    }
+
+    fn tasks(&self, decision: &mut Decision, lookup: Option<&PreparedLookup>) -> (Vec<PlannedTask>, Vec<Response>) {
+        let (mut tasks, mut responses) = (Vec::new(), Vec::new());
         let mut failures: Vec<String> = Vec::new();
         let selected = std::mem::take(&mut decision.selected);
         for one in selected {
             match self.task(&one, lookup) {
-                Ok(task) => {
+                Ok((task, response)) => {
                     tasks.push(task);
+                    responses.extend(response);
                     decision.selected.push(one);
                 }
                 Err(error) => {
@@ -253,72 +306,39 @@ impl Planner<'_> {
         if tasks.is_empty() && !failures.is_empty() {
             decision.ignored = Some(failures.join("; "));
         }
-        tasks
+        (tasks, responses)
     }
 
-    fn task(&self, selected: &Selected, lookup: Option<&PreparedLookup>) -> Result<PlannedTask> {
-        let (spec, event) = (&self.grounds.route.spec, &self.item.event);
-        let command = spec.command(selected.command.as_str()).ok_or_else(|| {
-            Error::new(Code::Bug, format!("the command `{}` was selected and does not exist", selected.command))
-        })?;
-        let id = TaskId((self.lent.fresh_id)());
-        let source = source::of(spec, event, self.delivery);
-        let template = (self.lent.template)(command)?;
-        let facts = prompt::Facts {
-            event,
-            args: &selected.args,
-            command,
-            webhook: spec,
-            task: id,
-            source: &source,
-            now: self.grounds.now,
-        };
-        let rendered = template.render_visible(&prompt::context(&template, &self.item.payload, &facts))?;
-        let reply = match spec.reply {
-            ReplyMode::Comment => provider::reply_call(&self.delivered),
-            ReplyMode::None => None,
-        };
-        let task = TaskSpec {
-            id,
-            delivery: Some(self.delivery),
-            parent: None,
-            webhook: spec.id.clone(),
-            generation: self.grounds.route.generation,
-            revision: self.revision,
-            command: command.name.clone(),
-            skill: command.source.clone(),
-            agent: Some(command.target_agent.as_ref().unwrap_or(&spec.target_agent).clone()),
-            action: command.action,
-            prompt: rendered.text,
-            prefixes: spec.prefixes.clone(),
-            missing: rendered.missing,
-            source,
-            priority: command.priority,
-            max_attempts: spec.retries.saturating_add(1),
-            run: RunSettings {
-                model: command.model.clone(),
-                tools: command.tools.clone(),
-                max_turns: command.max_turns,
-                budget_usd: command.budget_usd,
-                timeout_seconds: command.timeout_seconds.unwrap_or(spec.timeout_seconds),
+    fn message(&self, text: &str, lookup: Option<PreparedLookup>) -> Message {
+        let spec = &self.grounds.route.spec;
+        Message {
+            text: text.to_owned(),
+            source: source::of(spec, &self.item.event, self.delivery),
+            lookup,
+            reply: match spec.reply {
+                ReplyMode::Comment => provider::reply_call(&self.delivered),
+                ReplyMode::None => None,
             },
-            webhook_concurrency: spec.concurrency_max,
-            created_at: self.grounds.now,
-        };
-        Ok(PlannedTask { spec: task, lookup: lookup.cloned(), reply, continues: None })
+            ack: self.ack("Going on.".to_owned()),
+        }
     }
 
+    /// Of what an agent runs for; the others speak at once.
     fn acks(&self, tasks: &[PlannedTask]) -> Option<PlannedAck> {
-        let text = seen_text(tasks);
+        let runs: Vec<&PlannedTask> = tasks.iter().filter(|task| task.says.is_none()).collect();
+        if runs.is_empty() { None } else { self.ack(seen_text(&runs)) }
+    }
+
+    fn ack(&self, text: String) -> Option<PlannedAck> {
         match self.grounds.route.spec.ack {
             AckMode::None => None,
-            AckMode::Reaction => Some(PlannedAck { call: provider::ack_call(&self.delivered)?, text }),
+            AckMode::Reaction => Some(PlannedAck { call: provider::ack_call(&self.delivered)?, text, whole: false }),
             AckMode::Comment => {
                 let call = provider::reply_call(&self.delivered)?;
                 // A mark of its own: that of a task belongs to its answer.
                 let mark = TaskId((self.lent.fresh_id)());
                 let marked = call.reply.as_ref().and_then(|reply| reply.messages(&text, mark).into_iter().next());
-                Some(PlannedAck { text: marked.unwrap_or(text), call })
+                Some(PlannedAck { text: marked.unwrap_or(text), call, whole: true })
             }
         }
     }
@@ -339,7 +359,7 @@ impl Planner<'_> {
     }
 }
 
-fn seen_text(tasks: &[PlannedTask]) -> String {
+fn seen_text(tasks: &[&PlannedTask]) -> String {
     let commands: Vec<String> = tasks.iter().map(|task| format!("`{}`", task.spec.command)).collect();
     format!("Working on {}.", commands.join(" and "))
 }

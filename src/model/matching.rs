@@ -1,7 +1,7 @@
 //! Which commands of a webhook a delivery calls, and for every other one why not.
 //!
 //! A text command (no trigger) runs when the text calls it by name or alias; an event command runs when a trigger
-//! covers the event and its conditions hold. Who may call is decided elsewhere (`admission`), and what a delivery
+//! covers the event and its conditions hold, and one that needs no prefix for that can also be called like a text command. Who may call is decided elsewhere (`admission`), and what a delivery
 //! costs is bounded by the limits of the webhook: this reads the text once and each command's conditions once.
 
 mod call;
@@ -42,6 +42,9 @@ pub struct Selected {
     pub command: CommandName,
     /// What stood behind the command's word.
     pub args: String,
+    /// The text called nothing that exists: this is the default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_default: bool,
 }
 
 /// Whether one command matched, and why.
@@ -83,6 +86,7 @@ enum Called<'t> {
         index: usize,
         args: &'t str,
         why: String,
+        by_default: bool,
     },
     /// There is a call, but no command that it is for.
     Nobody {
@@ -131,7 +135,13 @@ impl Matcher {
         for (index, rule) in self.rules.iter().enumerate() {
             outcomes.push(match rule.triggers.is_empty() {
                 true => self.text_rule(index, event, payload, &called),
-                false => self.event_rule(index, event, payload, &called),
+                // What runs by itself can also be asked for.
+                false => self.event_rule(index, event, payload, &called).or_else(|why| match &called {
+                    Called::Rule { index: other, .. } if *other == index && !rule.requires_prefix => {
+                        self.text_rule(index, event, payload, &called)
+                    }
+                    _ => Err(why),
+                }),
             });
         }
         self.conclude(event, &called, outcomes)
@@ -170,10 +180,11 @@ impl Matcher {
                     Some(word) if word != name.as_str() => format!("called by its alias `{}`", clip(&word)),
                     _ => "called by its name".to_owned(),
                 };
-                Called::Rule { index, args: call.args, why }
+                Called::Rule { index, args: call.args, why, by_default: false }
             }
             (None, Some(index)) => {
-                Called::Rule { index, args: call.rest, why: format!("{what}, and it is the default") }
+                let why = format!("{what}, and it is the default");
+                Called::Rule { index, args: call.rest, why, by_default: true }
             }
             (None, None) => Called::Nobody { rest: call.rest, why: format!("{what}, and there is no default command") },
         }
@@ -184,7 +195,7 @@ impl Matcher {
             return Err(format!("it is called by text, and `{}` carries no calls", event.name));
         }
         match called {
-            Called::Rule { index: other, args, why } if *other == index => {
+            Called::Rule { index: other, args, why, .. } if *other == index => {
                 let why = self.rules[index].and_conditions(why.clone(), payload)?;
                 Ok(((*args).to_owned(), why))
             }
@@ -196,6 +207,9 @@ impl Matcher {
     fn event_rule(&self, index: usize, event: &Event, payload: &Value, called: &Called<'_>) -> Outcome {
         let rule = &self.rules[index];
         let why = rule.trigger_of(event)?;
+        if rule.requires_prefix && !event.carries_commands && !rule.triggers.contains(&event.name) {
+            return Err(format!("{why}, but it needs a call, and `{}` repeats what was said before", event.name));
+        }
         let args = match called {
             Called::Rule { index: other, args, .. } if *other == index => *args,
             Called::Rule { index: other, .. } if rule.requires_prefix => {
@@ -220,7 +234,10 @@ impl Matcher {
         }
         let selected = order.iter().filter_map(|index| {
             let (args, _) = outcomes[*index].as_ref().ok()?;
-            Some(Selected { command: self.rules[*index].name.clone(), args: args.clone() })
+            let rule = &self.rules[*index];
+            let by_default = matches!(called, Called::Rule { index: called, by_default: true, .. } if called == index)
+                && rule.triggers.is_empty();
+            Some(Selected { command: rule.name.clone(), args: args.clone(), by_default })
         });
         let selected: Vec<Selected> = selected.collect();
         let ignored = selected.is_empty().then(|| match called {

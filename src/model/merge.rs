@@ -47,11 +47,11 @@ pub fn editing_skill(provider: &ProviderName) -> String {
     format!("{}-commands", provider.as_str().replace('_', "-"))
 }
 
-/// Merges them all. `agent_exists` knows the agents of the same snapshot.
+/// Merges them all. `unknown_agent` knows the agents of the same snapshot: of any other it says what may help.
 pub fn webhooks(
     fragments: &[(Layer, SkillConfig)],
     catalogue: &Catalogue,
-    agent_exists: &dyn Fn(&AgentName) -> bool,
+    unknown_agent: &dyn Fn(&AgentName) -> Option<String>,
 ) -> Merged {
     let mut fragments: Vec<&(Layer, SkillConfig)> = fragments.iter().collect();
     fragments.sort_by_cached_key(|(layer, fragment)| (*layer, skill_path(&fragment.skill)));
@@ -60,7 +60,7 @@ pub fn webhooks(
     let mut late = BTreeMap::new();
     loop {
         let left_out = late.keys().cloned().collect();
-        let mut round = Round { catalogue, agent_exists, left_out, drafts: BTreeMap::new(), found: BTreeMap::new() };
+        let mut round = Round { catalogue, unknown_agent, left_out, drafts: BTreeMap::new(), found: BTreeMap::new() };
         round.join_all(&fragments);
         match round.finish() {
             Ok(merged) => {
@@ -74,7 +74,7 @@ pub fn webhooks(
 
 struct Round<'a> {
     catalogue: &'a Catalogue,
-    agent_exists: &'a dyn Fn(&AgentName) -> bool,
+    unknown_agent: &'a dyn Fn(&AgentName) -> Option<String>,
     left_out: BTreeSet<SkillName>,
     drafts: BTreeMap<WebhookId, Draft>,
     found: Findings,
@@ -155,8 +155,11 @@ impl Round<'_> {
     fn missing_agents(&self, fragment: &SkillConfig) -> Vec<Fault> {
         let of_commands = fragment.commands.iter().filter_map(|command| command.target_agent.as_ref());
         let named: BTreeSet<&AgentName> = fragment.target_agent.iter().chain(of_commands).collect();
-        let missing = named.into_iter().filter(|agent| !(self.agent_exists)(agent));
-        missing.map(|agent| Fault::new(Code::ReferenceMissing, format!("there is no agent `{agent}`"))).collect()
+        let fault = |agent: &AgentName| {
+            let hint = (self.unknown_agent)(agent)?;
+            Some(Fault::new(Code::ReferenceMissing, format!("there is no agent `{agent}`")).hint(hint))
+        };
+        named.into_iter().filter_map(fault).collect()
     }
 }
 

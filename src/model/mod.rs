@@ -2,9 +2,11 @@
 //! no environment, no randomness: everything comes in as an argument and goes out as a value.
 
 pub mod admission;
+pub mod approval;
 pub mod backoff;
 pub mod capability;
 pub mod change;
+pub mod chat;
 pub mod check;
 pub mod condition;
 pub mod desired;
@@ -13,6 +15,7 @@ pub mod digest;
 pub mod edit;
 pub mod entry;
 pub mod event;
+pub mod forward;
 pub mod frontmatter;
 pub mod glob;
 pub mod ids;
@@ -21,6 +24,7 @@ pub mod matching;
 pub mod merge;
 pub mod plan;
 pub mod provider;
+pub mod question;
 pub mod rate;
 pub mod raw;
 pub mod revision;
@@ -30,4 +34,5 @@ pub mod snapshot;
 pub mod spec;
 pub mod task;
 pub mod template;
+pub mod token;
 pub mod untrusted;

@@ -104,6 +104,9 @@ pub struct RawWebhook {
     /// How many deliveries are taken in a time.
     #[serde(default, deserialize_with = "present")]
     pub rate_limit: Option<RawRateLimit>,
+    /// What its runs may use in one day.
+    #[serde(default, deserialize_with = "present")]
+    pub budget: Option<RawBudget>,
     /// How long a run may take; 15 minutes when absent.
     #[serde(default, deserialize_with = "present")]
     pub timeout: Option<Duration>,
@@ -156,6 +159,9 @@ pub struct RawCommand {
     /// What happens when it matches; `create_task` when absent.
     #[serde(default, deserialize_with = "present")]
     pub action: Option<Action>,
+    /// For `forward`: the name of a target of the operator's `[forward.NAME]` settings.
+    #[serde(default, deserialize_with = "present")]
+    pub forward_to: Option<Text>,
     /// Whether its events must also call it by the prefix.
     #[serde(default, deserialize_with = "present")]
     pub requires_prefix: Option<bool>,
@@ -172,6 +178,42 @@ pub struct RawCommand {
     /// How long the run may take.
     #[serde(default, deserialize_with = "present")]
     pub timeout: Option<Duration>,
+    /// Whether a person must agree before it runs.
+    #[serde(default, deserialize_with = "present")]
+    pub requires_approval: Option<bool>,
+    /// Who may agree, and how long that is waited for.
+    #[serde(default, deserialize_with = "present")]
+    pub approval: Option<RawApproval>,
+    /// Whether the run gets the files of the repository that it is about.
+    #[serde(default, deserialize_with = "present")]
+    pub checkout: Option<bool>,
+}
+
+/// The terms of an approval.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "approval")]
+#[serde(deny_unknown_fields)]
+pub struct RawApproval {
+    /// Whether whoever asked for the run may agree to it; true when absent.
+    #[serde(default, deserialize_with = "present")]
+    pub self_approval: Option<bool>,
+    /// Ids of the people who may agree; when absent all who may start runs.
+    #[serde(default, deserialize_with = "present")]
+    pub approvers: Option<Several<Text>>,
+    /// After this the task has expired; 24 hours when absent.
+    #[serde(default, deserialize_with = "present")]
+    pub expires: Option<Duration>,
+}
+
+/// What the runs of a webhook may use in one day (UTC); further ones are refused.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "budget")]
+#[serde(deny_unknown_fields)]
+pub struct RawBudget {
+    #[serde(default, deserialize_with = "present")]
+    pub usd_per_day: Option<f64>,
+    #[serde(default, deserialize_with = "present")]
+    pub runs_per_day: Option<u32>,
 }
 
 /// Who may trigger.

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::Approval;
 use super::condition::Condition;
 use super::digest::Digest;
 use super::ids::{AgentName, CommandName, ProviderName, SkillName, WebhookId};
+use super::task::DailyBudget;
 
 /// Priority of a command that names none; lower runs first.
 pub const PRIORITY_DEFAULT: i32 = 100;
@@ -48,6 +50,8 @@ pub struct SkillConfig {
     pub ack: Option<AckMode>,
     pub reply: Option<ReplyMode>,
     pub strict_templates: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<DailyBudget>,
 }
 
 /// A webhook as it is served.
@@ -82,6 +86,9 @@ pub struct WebhookSpec {
     pub ack: AckMode,
     pub reply: ReplyMode,
     pub strict_templates: bool,
+    /// What its runs may use in one day.
+    #[serde(default, skip_serializing_if = "DailyBudget::is_unlimited")]
+    pub budget: DailyBudget,
 }
 
 impl WebhookSpec {
@@ -111,12 +118,21 @@ pub struct CommandSpec {
     pub conditions: Option<Condition>,
     pub priority: i32,
     pub action: Action,
+    /// The operator's target that a `forward` command posts to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_to: Option<String>,
     pub requires_prefix: bool,
     pub model: Option<String>,
     pub tools: Option<Vec<String>>,
     pub max_turns: Option<u32>,
     pub budget_usd: Option<f64>,
     pub timeout_seconds: Option<u64>,
+    /// A person must agree before it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// The run gets the files of the repository that it is about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkout: bool,
 }
 
 /// What a command does when it matches.
@@ -128,6 +144,54 @@ pub enum Action {
     CreateTask,
     /// Posts the rendered template at the source, without an agent.
     Comment,
+    /// Lets a task of the conversation run that waits for an approval.
+    Approve,
+    /// Ends a task of the conversation that waits for an approval.
+    Reject,
+    /// Answers with the rendered template in the response where people see it, else at the source; without an agent.
+    Respond,
+    /// Runs an agent that may put a question: the next message of the conversation goes on with it.
+    Ask,
+    /// Posts the rendered template, or without one the payload, to a target that the operator allows.
+    Forward,
+    /// Tells what can be asked here, without an agent.
+    Help,
+    /// Tells what runs and waits in the conversation, without an agent.
+    Status,
+}
+
+impl Action {
+    /// Whether the rendered template is the prompt of an agent.
+    pub fn runs_agent(self) -> bool {
+        match self {
+            Action::CreateTask | Action::Ask => true,
+            Action::Comment
+            | Action::Respond
+            | Action::Forward
+            | Action::Help
+            | Action::Status
+            | Action::Approve
+            | Action::Reject => false,
+        }
+    }
+
+    /// Whether a command of this kind may do without a template.
+    pub fn needs_template(self) -> bool {
+        match self {
+            Action::CreateTask | Action::Ask | Action::Comment | Action::Respond => true,
+            Action::Forward | Action::Help | Action::Status | Action::Approve | Action::Reject => false,
+        }
+    }
+
+    /// Whether its answer may stand in the response to the delivery, where the sender shows that to people.
+    pub fn may_respond(self) -> bool {
+        match self {
+            Action::Respond | Action::Help | Action::Status => true,
+            Action::CreateTask | Action::Ask | Action::Comment | Action::Forward | Action::Approve | Action::Reject => {
+                false
+            }
+        }
+    }
 }
 
 /// Which of the matching event commands run.
@@ -199,6 +263,28 @@ pub enum SecretRef {
     Env(String),
     /// A file below the operator's secret directory.
     File(String),
+    /// Encrypted for the operator's key: `age:` and base64.
+    Sealed(String),
+    /// One that no longer counts from an instant on: what a rotation leaves behind.
+    Until { not_after: jiff::Timestamp, secret: Box<SecretRef> },
+}
+
+impl SecretRef {
+    /// From when on it no longer counts.
+    pub fn not_after(&self) -> Option<jiff::Timestamp> {
+        match self {
+            SecretRef::Until { not_after, .. } => Some(*not_after),
+            SecretRef::Env(_) | SecretRef::File(_) | SecretRef::Sealed(_) => None,
+        }
+    }
+
+    /// Where it is, however long it counts.
+    pub fn place(&self) -> &SecretRef {
+        match self {
+            SecretRef::Until { secret, .. } => secret.place(),
+            SecretRef::Env(_) | SecretRef::File(_) | SecretRef::Sealed(_) => self,
+        }
+    }
 }
 
 impl std::fmt::Display for SecretRef {
@@ -206,6 +292,8 @@ impl std::fmt::Display for SecretRef {
         match self {
             SecretRef::Env(name) => write!(f, "environment variable {name}"),
             SecretRef::File(name) => write!(f, "file {name}"),
+            SecretRef::Sealed(_) => f.write_str("sealed in the file"),
+            SecretRef::Until { secret, .. } => secret.fmt(f),
         }
     }
 }

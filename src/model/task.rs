@@ -1,8 +1,12 @@
 //! A task: one command of one delivery, pinned to the state that the delivery matched.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::approval::{Approval, Given};
+use super::change::Authority;
 use super::digest::Digest;
 use super::ids::{AgentName, CommandName, DeliveryId, SkillName, TaskId, WebhookId};
 use super::spec::Action;
@@ -51,6 +55,9 @@ pub struct Source {
     pub flow_id: String,
     /// Runs of one conversation never overlap and share an agent session.
     pub conversation_id: String,
+    /// Somebody asked for a fresh start: the agent's session begins anew with this task.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +67,40 @@ pub struct RunSettings {
     pub max_turns: Option<u32>,
     pub budget_usd: Option<f64>,
     pub timeout_seconds: u64,
+    /// With what authority its tools change configuration; without it, that of a run which a stranger may steer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
+    /// A person must agree before it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// What the runs of the webhook may use in one day.
+    #[serde(default, skip_serializing_if = "DailyBudget::is_unlimited")]
+    pub daily: DailyBudget,
+    /// The run gets the files of the repository that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<Checkout>,
+}
+
+/// What may be used in one day (UTC); further runs are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DailyBudget {
+    pub usd: Option<f64>,
+    pub runs: Option<u32>,
+}
+
+impl DailyBudget {
+    pub fn is_unlimited(&self) -> bool {
+        self.usd.is_none() && self.runs.is_none()
+    }
+}
+
+/// Which files of a target repository a run gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// Where it is cloned from: the operator's address, with the path of the delivery.
+    pub url: String,
+    /// What is looked at, for example `refs/pull/7/head`; the default branch where it is `None`.
+    pub reference: Option<String>,
 }
 
 /// Where a task stands.
@@ -145,6 +186,8 @@ pub struct Task {
     pub updated_at: Timestamp,
     /// Somebody asked a running task to stop.
     pub cancel_requested: bool,
+    /// The approval that was given for it.
+    pub approved: Option<Given>,
     pub result: Option<RunResult>,
 }
 
@@ -173,4 +216,46 @@ pub struct RunResult {
     pub duration_ms: u64,
     /// Tools that the agent wanted and was denied.
     pub denials: Vec<String>,
+    /// Files that the run leaves behind for people and later runs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub artefacts: BTreeMap<String, String>,
+}
+
+/// A task of no particular kind that waits for its turn.
+#[cfg(test)]
+pub fn task_for_tests() -> Task {
+    let (id, at) = (TaskId(crate::seam::fresh_id()), Timestamp::UNIX_EPOCH);
+    let spec = TaskSpec {
+        id,
+        delivery: None,
+        parent: None,
+        webhook: WebhookId::parse("github").unwrap(),
+        generation: 1,
+        revision: Digest::of(b""),
+        command: CommandName::parse("fix").unwrap(),
+        skill: SkillName::parse("github-operations").unwrap(),
+        agent: None,
+        action: Action::CreateTask,
+        prompt: String::new(),
+        prefixes: Vec::new(),
+        missing: Vec::new(),
+        source: Source::default(),
+        priority: 100,
+        max_attempts: 1,
+        run: RunSettings::default(),
+        webhook_concurrency: None,
+        created_at: at,
+    };
+    Task {
+        spec,
+        state: TaskState::Queued,
+        reason: None,
+        attempt: 0,
+        attempts_spent: 0,
+        not_before: at,
+        updated_at: at,
+        cancel_requested: false,
+        approved: None,
+        result: None,
+    }
 }

@@ -74,8 +74,7 @@ impl Judge {
         };
         match check_skill(path, name, &document, &self.rules, &self.catalogue, template) {
             Checked::NoWebhook { description } => Judged::Valid(SkillFacts { description, config: None }, Vec::new()),
-            Checked::Spec(config, warnings) => {
-                let description = config.description.clone().unwrap_or_default();
+            Checked::Spec(config, description, warnings) => {
                 Judged::Valid(SkillFacts { description, config: Some(*config) }, warnings)
             }
             Checked::Invalid(diagnostics) => Judged::Invalid(diagnostics),

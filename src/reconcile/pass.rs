@@ -25,7 +25,7 @@ use crate::model::desired::{Circumstances, Embedded, judge};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::digest::Digest;
 use crate::model::entry::{Observed, Standing};
-use crate::model::plan::{Action, Generations, plan};
+use crate::model::plan::{Action, Generations, Verb, plan};
 use crate::model::provider::Catalogue;
 use crate::model::revision::{CommitId, FileRef, Revision};
 use crate::model::snapshot::{Judged, Snapshot};
@@ -36,6 +36,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// After a pass that failed, the next one is tried after this.
 const RETRY: Duration = Duration::from_secs(2);
+/// Of the actions of one pass, so many are told in the log.
+const TOLD_MAX: usize = 20;
+/// And so many in one event.
+const LISTED_MAX: usize = 10;
 
 /// What a pass did, for people and metrics.
 #[derive(Clone, Debug, Serialize)]
@@ -228,6 +232,16 @@ impl Reconciler {
             };
             (self, publish) = (reconciler, same_publish);
             tell(&outcome, begun.elapsed(), self.clock.now(), &metrics);
+            if let Some((kind, message)) = outcome.as_ref().ok().and_then(|(published, _)| happening(&published.report))
+            {
+                // Beside the loop: a disk that refuses must not hold the next pass up.
+                let ledger = self.ledger.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = ledger.note(kind, None, message).await {
+                        tracing::warn!(error = error.internal(), "a pass is missing in the list of events");
+                    }
+                });
+            }
             let again = match outcome {
                 Ok((published, again)) => {
                     self.published.send_replace(Some(published));
@@ -372,8 +386,8 @@ impl Reconciler {
     }
 }
 
-fn tell(outcome: &Result<(Published, Option<Duration>)>, elapsed: Duration, at: Timestamp, metrics: &Metrics) {
-    let (outcome, actions, error) = match outcome {
+fn tell(result: &Result<(Published, Option<Duration>)>, elapsed: Duration, at: Timestamp, metrics: &Metrics) {
+    let (outcome, actions, error) = match result {
         Ok((published, _)) if published.report.prune_held > 0 => {
             (PassOutcome::Held, published.report.actions.len(), None)
         }
@@ -382,6 +396,38 @@ fn tell(outcome: &Result<(Published, Option<Duration>)>, elapsed: Duration, at: 
         Err(error) => (PassOutcome::Failed, 0, Some(error)),
     };
     PassEnded { outcome, actions, error, elapsed, at }.emit(metrics);
+    if let Ok((published, _)) = result {
+        tell_actions(&published.report.actions);
+    }
+}
+
+/// A line each, so that whoever watches the log sees what a saved file came to, and a mistake at once.
+fn tell_actions(actions: &[Action]) {
+    for action in actions.iter().take(TOLD_MAX) {
+        match action.verb {
+            Verb::Hold => tracing::warn!("{action}; the last good version stays in force"),
+            Verb::Reject => tracing::warn!("{action}; nothing of it is in force"),
+            Verb::Create | Verb::Update | Verb::Touch | Verb::Prune => tracing::info!("{action}"),
+        }
+    }
+    if actions.len() > TOLD_MAX {
+        tracing::info!("and {} more; `skillhook get webhooks` lists what is in force", actions.len() - TOLD_MAX);
+    }
+}
+
+/// What `skillhook events` tells of a pass that changed something.
+fn happening(report: &Report) -> Option<(&'static str, String)> {
+    let more = report.actions.len().saturating_sub(LISTED_MAX);
+    let mut told: Vec<String> = report.actions.iter().take(LISTED_MAX).map(Action::to_string).collect();
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    if report.prune_held > 0 {
+        told.push(format!("{} deletions wait for `skillhook reconcile --allow-prune`", report.prune_held));
+    }
+    let held = report.actions.iter().any(|action| matches!(action.verb, Verb::Hold | Verb::Reject));
+    let kind = if held || report.prune_held > 0 { "reconcile.held" } else { "reconcile.applied" };
+    (!report.actions.is_empty()).then(|| (kind, told.join("; ")))
 }
 
 /// The good files of the tree, and what is held back.

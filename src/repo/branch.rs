@@ -19,8 +19,10 @@ const NAMES_MAX: usize = 50;
 /// What is to be proposed.
 #[derive(Clone, Debug)]
 pub struct BranchRequest {
-    /// The branch, for example `skillhook/proposal/add-review`; a number is added while another one has the name.
+    /// The branch, for example `skillhook/proposal/add-review`.
     pub branch: String,
+    /// A branch of that name is an earlier version of this: it gets a further commit. Else a number is added to the name.
+    pub grows: bool,
     /// By root-relative path below the managed directories; `None` deletes.
     pub edits: BTreeMap<String, Option<BranchFile>>,
     pub message: String,
@@ -83,8 +85,21 @@ impl Repository {
         let tree = repo.find_tree(spliced).context(Code::GitFailed, failed)?;
         let who = self.signature(&self.committer(repo))?;
         let text = message::with_trailers(&request.message, &request.trailers);
-        let parents: Vec<_> = head.iter().collect();
+        let name = format!("refs/heads/{}", request.branch);
+        let tip = repo.refname_to_id(&name).ok().filter(|_| request.grows);
+        let tip = tip.map(|tip| repo.find_commit(tip)).transpose().context(Code::GitFailed, failed)?;
+        let within = |head: &&git2::Commit<'_>| {
+            let older = |tip: &git2::Commit<'_>| {
+                tip.id() == head.id() || repo.graph_descendant_of(tip.id(), head.id()).unwrap_or(false)
+            };
+            tip.as_ref().is_some_and(older)
+        };
+        let parents: Vec<_> = tip.iter().chain(head.iter().filter(|head| !within(head))).collect();
         let commit = repo.commit(None, &who, &who, &text, &tree, &parents).context(Code::GitFailed, failed)?;
+        if tip.is_some() {
+            repo.reference(&name, commit, true, "skillhook: proposal").context(Code::GitFailed, failed)?;
+            return Ok((request.branch.clone(), commit));
+        }
         for number in 1..=NAMES_MAX {
             let branch = if number == 1 { request.branch.clone() } else { format!("{}-{number}", request.branch) };
             match repo.reference(&format!("refs/heads/{branch}"), commit, false, "skillhook: proposal") {

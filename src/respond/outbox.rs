@@ -9,13 +9,14 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::transport::{Answer, Transport, retry_after};
+use super::forward::Forward;
+use super::transport::{Answer, RETRY_AFTER_MAX, Transport, retry_after};
 use crate::error::{Code, Error};
 use crate::ledger::Ledger;
 use crate::ledger::rows::{OutboxItem, OutboxState, Purpose};
 use crate::model::backoff;
 use crate::model::ids::TaskId;
-use crate::model::provider::{PreparedCall, PreparedFind};
+use crate::model::provider::{FilledCall, PreparedCall, PreparedFind};
 use crate::model::task::Reason;
 use crate::seam::{Clock, random};
 use crate::secrets::Secrets;
@@ -39,6 +40,7 @@ pub struct Sender {
     pub ledger: Ledger,
     pub transport: Transport,
     pub secrets: Secrets,
+    pub forward: Forward,
     pub clock: Clock,
     pub metrics: Metrics,
 }
@@ -92,7 +94,7 @@ impl Sender {
         let now = self.clock.now();
         let tries_max = match item.purpose {
             Purpose::Ack => ACK_TRIES_MAX,
-            Purpose::Reply => REPLY_TRIES_MAX,
+            Purpose::Reply | Purpose::Forward => REPLY_TRIES_MAX,
         };
         let (state, url, error, not_before) = match fate {
             Fate::Sent { url } => (OutboxState::Sent, url, None, now),
@@ -108,6 +110,7 @@ impl Sender {
             purpose: match item.purpose {
                 Purpose::Ack => "ack",
                 Purpose::Reply => "reply",
+                Purpose::Forward => "forward",
             },
             result: error.as_ref().map_or(Ok(()), |error| Err((error, state == OutboxState::Waiting))),
             elapsed: begun.elapsed(),
@@ -126,6 +129,9 @@ impl Sender {
     }
 
     async fn attempt(&self, item: &OutboxItem, may_be_there: bool) -> Fate {
+        if item.purpose == Purpose::Forward {
+            return self.forward(item).await;
+        }
         let later = item.part > 0;
         let call = item.call.next.as_deref().filter(|_| later).unwrap_or(&item.call);
         if expired(call, item, self.clock.now()) {
@@ -144,7 +150,24 @@ impl Sender {
             Ok(filled) => filled,
             Err(error) => return refused_at_home(error),
         };
-        match self.transport.exchange(&filled).await {
+        self.exchange(call, item, &filled, call.address_is_chosen()).await
+    }
+
+    /// Receivers of such posts know repeated ones by their id.
+    async fn forward(&self, item: &OutboxItem) -> Fate {
+        match self.forward.fill(item, self.clock.now()) {
+            Ok((filled, private)) => self.exchange(&item.call, item, &filled, !private).await,
+            Err(error) => refused_at_home(error),
+        }
+    }
+
+    async fn exchange(&self, call: &PreparedCall, item: &OutboxItem, filled: &FilledCall, guarded: bool) -> Fate {
+        let outcome = match guarded {
+            true => self.transport.exchange_guarded(filled).await,
+            false => self.transport.exchange(filled).await,
+        };
+        match outcome {
+            Err(none) if none.error.code() == Code::ReplyTarget => Fate::GivenUp { error: none.error },
             Err(none) => Fate::Again { error: none.error, wait: None },
             Ok(answer) => judge(call, item, &answer, self.clock.now()),
         }
@@ -193,7 +216,7 @@ fn expired(call: &PreparedCall, item: &OutboxItem, now: Timestamp) -> bool {
 fn context(item: &OutboxItem) -> BTreeMap<String, String> {
     let name = match item.purpose {
         Purpose::Ack => "ack_text",
-        Purpose::Reply => "reply",
+        Purpose::Reply | Purpose::Forward => "reply",
     };
     BTreeMap::from([(name.to_owned(), item.text.clone()), ("since".to_owned(), item.created_at.to_string())])
 }
@@ -212,7 +235,7 @@ fn judge(call: &PreparedCall, item: &OutboxItem, answer: &Answer, now: Timestamp
         let created = item.call.reply.as_ref().zip(body.as_ref()).and_then(|(traits, body)| traits.created(body).url);
         return Fate::Sent { url: created };
     }
-    let wait = retry_after(answer, now);
+    let wait = retry_after(answer, now).or_else(|| asked_by(call, answer, body.as_ref(), now));
     match answer.status {
         408 | 425 | 429 | 500..=599 => {
             let message = format!("the source answered with status {}", answer.status);
@@ -235,6 +258,24 @@ fn judge(call: &PreparedCall, item: &OutboxItem, answer: &Answer, now: Timestamp
             Fate::GivenUp { error: Error::new(Code::ReplyRefused, message).hint(hint) }
         }
     }
+}
+
+/// How long the provider wants to be left alone, in the places where its definition says that it tells so.
+fn asked_by(call: &PreparedCall, answer: &Answer, body: Option<&Value>, now: Timestamp) -> Option<Duration> {
+    if !matches!(answer.status, 403 | 429 | 503) {
+        return None;
+    }
+    let header = |name: &String| answer.headers.get(name.as_str())?.to_str().ok()?.trim().parse::<f64>().ok();
+    let in_body = || body?.pointer(call.retry_body.as_deref()?)?.as_f64();
+    let told = call.retry_headers.iter().find_map(header).or_else(in_body)?;
+    let now = now.as_millisecond() as f64 / 1000.0;
+    // A number of seconds, or a point in time in seconds or milliseconds: nobody asks for thirty years.
+    let seconds = match told {
+        told if told >= 1e12 => told / 1000.0 - now,
+        told if told >= 1e9 => told - now,
+        told => told,
+    };
+    seconds.is_finite().then(|| Duration::from_secs_f64(seconds.clamp(0.0, RETRY_AFTER_MAX.as_secs_f64())))
 }
 
 /// The task and the part, from 0, that a marked text names.
@@ -268,6 +309,29 @@ mod tests {
         let text = format!("quoted <!-- skillhook:task=x --> text\n\n<!-- skillhook:task={task} part=2/3 -->");
         assert_eq!(marked(&text), Some((task, 1)));
         assert_eq!(marked("no marker"), None);
+    }
+
+    #[test]
+    fn each_definition_says_where_its_provider_asks_for_patience() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let mut call = PreparedCall::post("https://api.example/");
+        call.retry_headers = vec!["x-reset".to_owned()];
+        call.retry_body = Some("/parameters/retry_after".to_owned());
+        let asked = |status: u16, header: Option<&'static str>, body: Value| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = header {
+                headers.insert("x-reset", HeaderValue::from_static(value));
+            }
+            let wait = asked_by(&call, &Answer { status, headers, body: Bytes::new() }, Some(&body), now);
+            wait.map(|wait| wait.as_secs())
+        };
+        let none = serde_json::json!({});
+        assert_eq!(asked(429, Some("7"), none.clone()), Some(7));
+        assert_eq!(asked(429, Some("1700000030"), none.clone()), Some(30));
+        assert_eq!(asked(403, Some("1700000030000"), none.clone()), Some(30));
+        assert_eq!(asked(429, None, serde_json::json!({"parameters": {"retry_after": 5}})), Some(5));
+        assert_eq!(asked(429, Some("soon"), none.clone()), None);
+        assert_eq!(asked(500, Some("7"), none), None);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! One HTTP exchange with a provider: bounded in time and size, no redirects, and honest about whether the request
 //! may have arrived.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
+use super::guard;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::model::provider::FilledCall;
 
@@ -16,12 +18,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Longest wait that a provider may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes calls; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Transport {
     client: reqwest::Client,
+    /// Reaches the public internet alone.
+    guarded: reqwest::Client,
 }
 
 /// What a provider answered.
@@ -44,23 +48,37 @@ impl Transport {
     /// # Errors
     /// SH0301 when no TLS set-up can be made on this machine.
     pub fn new() -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(EXCHANGE)
-            .user_agent(concat!("skillhook/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context(Code::SettingInvalid, "no HTTP client can be made: are the CA certificates installed?")?;
-        Ok(Self { client })
+        let builder = || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT)
+                .timeout(EXCHANGE)
+                .user_agent(concat!("skillhook/", env!("CARGO_PKG_VERSION")))
+        };
+        let failed = "no HTTP client can be made: are the CA certificates installed?";
+        let client = builder().build().context(Code::SettingInvalid, failed)?;
+        // A proxy would resolve the names, and not as carefully.
+        let guarded = builder().no_proxy().dns_resolver(Arc::new(guard::PublicOnly)).build();
+        Ok(Self { client, guarded: guarded.context(Code::SettingInvalid, failed)? })
     }
 
+    /// With a machine whose address the catalogue or the operator has chosen.
     pub async fn exchange(&self, call: &FilledCall) -> std::result::Result<Answer, NoAnswer> {
-        let refuse =
-            |message: &str| NoAnswer { error: Error::new(Code::ReplyTarget, message), may_have_arrived: false };
+        self.exchange_by(&self.client, call).await
+    }
+
+    /// With a machine whose address somebody else has a say in: public ones alone.
+    pub async fn exchange_guarded(&self, call: &FilledCall) -> std::result::Result<Answer, NoAnswer> {
+        let url = reqwest::Url::parse(&call.url).map_err(|_| refuse("the address of the call is not a URL"))?;
+        guard::check(&url).map_err(|error| NoAnswer { error, may_have_arrived: false })?;
+        self.exchange_by(&self.guarded, call).await
+    }
+
+    async fn exchange_by(&self, client: &reqwest::Client, call: &FilledCall) -> std::result::Result<Answer, NoAnswer> {
         let method =
             reqwest::Method::from_bytes(call.method.as_bytes()).map_err(|_| refuse("the method is not one"))?;
         let url = reqwest::Url::parse(&call.url).map_err(|_| refuse("the address of the call is not a URL"))?;
-        let mut request = self.client.request(method, url);
+        let mut request = client.request(method, url);
         for (name, value) in &call.headers {
             request = request.header(name.as_str(), value.as_str());
         }
@@ -80,7 +98,14 @@ impl Transport {
     }
 }
 
+fn refuse(message: &str) -> NoAnswer {
+    NoAnswer { error: Error::new(Code::ReplyTarget, message), may_have_arrived: false }
+}
+
 fn no_answer(error: &reqwest::Error) -> NoAnswer {
+    if let Some(refused) = refusal(error) {
+        return NoAnswer { error: refused, may_have_arrived: false };
+    }
     let message =
         if error.is_timeout() { "the source does not answer in time" } else { "the source cannot be reached" };
     let detail = error.without_url_text();
@@ -88,6 +113,18 @@ fn no_answer(error: &reqwest::Error) -> NoAnswer {
         error: Error::new(Code::ReplyUnavailable, message).detail(detail),
         may_have_arrived: !error.is_connect(),
     }
+}
+
+/// What the guard said, where it was the guard.
+fn refusal(error: &reqwest::Error) -> Option<Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref::<Error>() {
+            return Some(refused.clone());
+        }
+        source = cause.source();
+    }
+    None
 }
 
 trait WithoutUrl {

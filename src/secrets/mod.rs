@@ -1,21 +1,27 @@
 //! The only code that finds plaintext secrets: environment variables on the operator's allow-list, files below the
-//! operator's directory, and reply tokens named in `skillhook.toml`. What it finds goes to verification and to
+//! operator's directory, sealed values in files of the tree, and reply tokens named in `skillhook.toml`. What it finds goes to verification and to
 //! outgoing calls; it never goes into the index, the ledger, a log or a run.
 
+pub mod seal;
+
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use crate::error::{Code, Error, Result};
-use crate::model::ids::ProviderName;
+use crate::error::{Code, Context as _, Error, Result};
+use crate::model::ids::{ProviderName, WebhookId};
 use crate::model::provider::Settings;
 use crate::model::secret::{SecretSet, SecretValue};
 use crate::model::spec::{SecretRef, WebhookSpec};
+use crate::seam::Clock;
+use seal::Sealer;
 
+/// Below the directory of secret files: what senders gave in handshakes, by webhook and slot.
+const HANDSHAKES: &str = "handshakes";
 /// Largest secret file in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// For how long a value that was read from a file is used before the file is read again.
@@ -36,6 +42,8 @@ struct Sources {
     allowed: GlobSet,
     directory: PathBuf,
     providers: BTreeMap<String, BTreeMap<String, String>>,
+    sealer: Option<Sealer>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -54,6 +62,7 @@ impl Secrets {
         allow: &[String],
         directory: PathBuf,
         providers: BTreeMap<String, BTreeMap<String, String>>,
+        sealer: Option<Sealer>,
     ) -> Result<Self> {
         let mut allowed = GlobSetBuilder::new();
         for pattern in allow {
@@ -66,7 +75,7 @@ impl Secrets {
         let allowed = allowed
             .build()
             .map_err(|error| Error::new(Code::SettingInvalid, "`secrets.env_allow` is too large").detail(error))?;
-        let sources = Arc::new(Sources { environment, allowed, directory, providers });
+        let sources = Arc::new(Sources { environment, allowed, directory, providers, sealer, clock: Clock::System });
         Ok(Self { sources, read: Arc::default() })
     }
 
@@ -76,7 +85,18 @@ impl Secrets {
             SecretRef::Env(name) if self.sources.allowed.is_match(name) => self.variable(name),
             SecretRef::Env(_) => None,
             SecretRef::File(name) => self.file(&beneath(&self.sources.directory, name)?),
+            SecretRef::Sealed(text) => {
+                let opened = self.sources.sealer.as_ref()?.open_sealed(text);
+                opened.filter(|value| !value.is_blank())
+            }
+            SecretRef::Until { not_after, secret } if self.sources.clock.now() < *not_after => self.resolve(secret),
+            SecretRef::Until { .. } => None,
         }
+    }
+
+    /// What seals new secrets; `None` without a key.
+    pub fn sealer(&self) -> Option<&Sealer> {
+        self.sources.sealer.as_ref()
     }
 
     /// What verifies deliveries of a webhook, by slot.
@@ -87,7 +107,44 @@ impl Secrets {
                 set.insert(slot.clone(), value);
             }
         }
+        for (slot, value) in self.of_handshakes(&spec.id) {
+            if set.get(&slot).is_empty() {
+                set.insert(slot, value);
+            }
+        }
         set
+    }
+
+    /// Keeps a secret that a sender gave in a handshake; the first one stays.
+    ///
+    /// # Errors
+    /// When there is one already, or it cannot be written.
+    pub fn keep_of_handshake(&self, webhook: &WebhookId, slot: &str, value: &SecretValue) -> Result<()> {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        let failed = "the secret of the handshake cannot be kept";
+        let (Some(directory), true) = (self.handshakes(webhook), is_plain(slot)) else {
+            return Err(Error::new(Code::NotReady, failed));
+        };
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&directory).context(Code::NotReady, failed)?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(directory.join(slot))
+            .context(Code::NotReady, failed)?;
+        file.write_all(value.expose()).and_then(|()| file.sync_all()).context(Code::NotReady, failed)
+    }
+
+    fn of_handshakes(&self, webhook: &WebhookId) -> Vec<(String, SecretValue)> {
+        let entries = self.handshakes(webhook).and_then(|directory| std::fs::read_dir(directory).ok());
+        let files = entries.into_iter().flatten().flatten();
+        files.filter_map(|entry| Some((entry.file_name().into_string().ok()?, self.file(&entry.path())?))).collect()
+    }
+
+    fn handshakes(&self, webhook: &WebhookId) -> Option<PathBuf> {
+        beneath(&self.sources.directory, &format!("{HANDSHAKES}/{webhook}"))
     }
 
     /// What authenticates calls to a provider: `SLOT_env` and `SLOT_file` of its table.
@@ -107,11 +164,33 @@ impl Secrets {
         set
     }
 
+    /// Every value that is known here, so that none of them is ever said: what variables of the allow-list and the
+    /// operator's tables hold, and what was read from files.
+    pub fn known(&self) -> Vec<SecretValue> {
+        let allowed = self.sources.environment.iter().filter(|(name, _)| self.sources.allowed.is_match(name));
+        let mut values: Vec<SecretValue> = allowed.map(|(_, value)| SecretValue::new(value.as_bytes())).collect();
+        for table in self.sources.providers.values() {
+            for (key, name) in table {
+                values.extend(key.ends_with("_env").then(|| self.variable(name)).flatten());
+                values.extend(key.ends_with("_file").then(|| self.file(Path::new(name))).flatten());
+            }
+        }
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        values.extend(read.values().filter_map(|(_, value)| value.clone()));
+        values.retain(|value| !value.is_blank());
+        values
+    }
+
     /// The operator's settings for a provider, without those that name secrets.
     pub fn settings(&self, provider: &ProviderName) -> Settings {
         let table = self.sources.providers.get(provider.as_str()).cloned().unwrap_or_default();
         let plain = table.into_iter().filter(|(key, _)| !key.ends_with("_env") && !key.ends_with("_file"));
         Settings::new(plain.collect())
+    }
+
+    /// A secret that the operator's own settings name: a variable, else a file.
+    pub fn of_operator(&self, variable: Option<&str>, file: Option<&Path>) -> Option<SecretValue> {
+        variable.and_then(|name| self.variable(name)).or_else(|| self.file(file?))
     }
 
     fn variable(&self, name: &str) -> Option<SecretValue> {
@@ -133,10 +212,16 @@ impl Secrets {
     }
 }
 
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// A path below the directory; `None` when it would leave it.
 fn beneath(directory: &Path, name: &str) -> Option<PathBuf> {
     let relative = Path::new(name);
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    // Our own key is hidden there.
+    let is_plain = |part| matches!(part, Component::Normal(name) if !name.as_encoded_bytes().starts_with(b"."));
+    let plain = relative.components().all(is_plain);
     plain.then(|| directory.join(relative))
 }
 
@@ -156,7 +241,8 @@ mod tests {
     fn secrets(directory: &Path) -> Secrets {
         let environment = [("A_WEBHOOK_SECRET", "one"), ("HOME", "/root"), ("BLANK_WEBHOOK_SECRET", " ")];
         let environment = environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Secrets::new(environment, &["*_WEBHOOK_SECRET".to_owned()], directory.to_owned(), BTreeMap::new()).unwrap()
+        Secrets::new(environment, &["*_WEBHOOK_SECRET".to_owned()], directory.to_owned(), BTreeMap::new(), None)
+            .unwrap()
     }
 
     fn shown(found: Option<SecretValue>) -> Option<String> {
@@ -173,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn first_secret_of_a_handshake_stays_and_is_found_by_its_webhook_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = secrets(&dir.path().join("keys"));
+        let webhook = |id: &str| WebhookId::parse(id).unwrap();
+        let value = |text: &str| SecretValue::new(text.as_bytes());
+        secrets.keep_of_handshake(&webhook("a"), "hook_secret", &value("one")).unwrap();
+        assert!(secrets.keep_of_handshake(&webhook("a"), "hook_secret", &value("two")).is_err());
+        assert!(secrets.keep_of_handshake(&webhook("a"), "../b", &value("two")).is_err());
+        let found = secrets.of_handshakes(&webhook("a"));
+        assert_eq!((found.len(), found[0].0.as_str()), (1, "hook_secret"));
+        assert_eq!(shown(Some(found[0].1.clone())).as_deref(), Some("one"));
+        assert!(secrets.of_handshakes(&webhook("b")).is_empty());
+    }
+
+    #[test]
     fn files_stay_below_the_directory_and_lose_their_line_end() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("keys")).unwrap();
@@ -183,5 +284,21 @@ mod tests {
         for escape in ["../outside", "/etc/hostname", "./../outside", ""] {
             assert_eq!(shown(secrets.resolve(&SecretRef::File(escape.into()))), None, "{escape}");
         }
+    }
+
+    #[test]
+    fn sealed_ones_open_with_the_key_and_none_counts_after_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open_or_create(dir.path()).unwrap();
+        let sealed = SecretRef::Sealed(sealer.seal(b"three").unwrap());
+        let until =
+            |text: &str| SecretRef::Until { not_after: text.parse().unwrap(), secret: Box::new(sealed.clone()) };
+        let environment = BTreeMap::new();
+        let secrets = Secrets::new(environment, &[], dir.path().to_owned(), BTreeMap::new(), Some(sealer)).unwrap();
+        assert_eq!(shown(secrets.resolve(&sealed)).as_deref(), Some("three"));
+        assert_eq!(shown(secrets.resolve(&until("2100-01-01T00:00:00Z"))).as_deref(), Some("three"));
+        assert_eq!(shown(secrets.resolve(&until("2000-01-01T00:00:00Z"))), None);
+        let key = SecretRef::File(seal::KEY_FILE.into());
+        assert!(secrets.resolve(&key).is_none());
     }
 }

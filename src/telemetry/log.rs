@@ -36,12 +36,12 @@ impl Format {
 }
 
 /// Installs the process's subscriber. `filter` is in the form of `tracing`'s directives, for example
-/// `info,skillhook::http=debug`. A second call is refused.
-pub fn init(format: Format, filter: &str) -> Result<()> {
+/// `info,skillhook::http=debug`. `colours` is whether standard error shows them. A second call is refused.
+pub fn init(format: Format, filter: &str, colours: bool) -> Result<()> {
     let directives = EnvFilter::try_new(filter)
         .map_err(|error| Error::new(Code::SettingInvalid, format!("`{filter}` is no log filter")).detail(error))?;
     let ours = tracing_subscriber::filter::filter_fn(|line| may_speak(line.target(), *line.level()));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let lines = match format {
         Format::Text => lines.with_filter(ours).boxed(),
         Format::Json => lines.json().flatten_event(true).with_current_span(false).with_filter(ours).boxed(),
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_is_none_is_refused_before_anything_is_installed() {
-        let error = init(Format::Text, "skillhook=loud").unwrap_err();
+        let error = init(Format::Text, "skillhook=loud", false).unwrap_err();
         assert_eq!(error.code(), Code::SettingInvalid);
         assert_eq!(Format::parse("xml").unwrap_err().code(), Code::SettingInvalid);
     }

@@ -2,13 +2,19 @@
 
 use crate::ledger::Finish;
 use crate::model::provider::PreparedCall;
+use crate::model::secret::SecretValue;
+use crate::model::spec::Action;
 use crate::model::task::Task;
 use crate::model::untrusted::Outgoing;
 
 /// The messages for the source, made safe, marked and split; none when there is nothing to say.
-pub(super) fn parts(call: &PreparedCall, task: &Task, finish: &Finish) -> Vec<String> {
+pub(super) fn parts(call: &PreparedCall, task: &Task, finish: &Finish, known: Vec<SecretValue>) -> Vec<String> {
     let Some(text) = text(task, finish) else { return Vec::new() };
-    let safe = safe(task, &text);
+    if task.spec.action == Action::Forward {
+        // A post to the operator's target: the text as it is, or nothing.
+        return if matches!(finish, Finish::Succeeded { .. }) { vec![text] } else { Vec::new() };
+    }
+    let safe = safe(task, &text, known);
     match &call.reply {
         Some(traits) => traits.messages(&safe, task.spec.id),
         None => vec![safe],
@@ -16,9 +22,9 @@ pub(super) fn parts(call: &PreparedCall, task: &Task, finish: &Finish) -> Vec<St
 }
 
 /// Without secrets, and without words that would start another run.
-fn safe(task: &Task, text: &str) -> String {
+fn safe(task: &Task, text: &str, known: Vec<SecretValue>) -> String {
     match Outgoing::new(task.spec.prefixes.iter().map(String::as_str)) {
-        Ok(outgoing) => outgoing.clean(text).text,
+        Ok(outgoing) => outgoing.knowing(known).clean(text).text,
         Err(error) => {
             tracing::error!(task = %task.spec.id, error = error.internal(), "the answer cannot be made safe");
             format!("`{}` is done; its answer could not be shown here.", task.spec.command)
@@ -41,6 +47,7 @@ fn text(task: &Task, finish: &Finish) -> Option<String> {
                 reason.message, reason.code
             ))
         }
+        Finish::Refused { reason } => Some(format!("`{command}` did not run: {} ({}).", reason.message, reason.code)),
         Finish::Cancelled { .. } => Some(format!("`{command}` was cancelled.")),
         Finish::Released { .. } => None,
     }

@@ -13,10 +13,13 @@ use tokio_util::task::TaskTracker;
 use super::agent::{self, AgentConfig, Recovered};
 use super::answer;
 use super::attempt::Attempt;
+use super::tools::Tools;
 use crate::error::{Code, Error};
 use crate::ledger::{Finish, Interrupted, LeaseRequest, Ledger};
 use crate::model::ids::TaskId;
-use crate::model::task::{Reason, Task};
+use crate::model::secret::SecretValue;
+use crate::model::task::{DailyBudget, Reason, Task};
+use crate::model::untrusted::Outgoing;
 use crate::seam::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::workspace::Workspaces;
@@ -27,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const ORPHAN_POLL: Duration = Duration::from_millis(100);
 /// A task whose attempts were broken off so often without counting is counted after all: it may be what breaks things.
 const BROKEN_OFF_MAX: u32 = 8;
+
+/// Asked anew each time: secrets are rotated while the service runs.
+pub type KnownSecrets = Arc<dyn Fn() -> Vec<SecretValue> + Send + Sync>;
 
 /// Everything a run needs; one for the whole service.
 pub struct Worker {
@@ -40,6 +46,12 @@ pub struct Worker {
     pub model: Option<String>,
     pub max_turns: u32,
     pub budget_usd: f64,
+    /// The tools of the service, for runs that may use them.
+    pub tools: Tools,
+    /// What all runs together may use in one day.
+    pub daily: DailyBudget,
+    /// The secrets of this service, for taking them out of what an agent says.
+    pub known_secrets: KnownSecrets,
     pub clock: Clock,
     pub metrics: Metrics,
     /// How long running work may take to end after a stop was asked for.
@@ -159,7 +171,7 @@ impl Worker {
                 None
             }
         };
-        let answers = reply.map(|call| answer::parts(&call, task, &finish)).unwrap_or_default();
+        let answers = reply.map(|call| answer::parts(&call, task, &finish, (self.known_secrets)())).unwrap_or_default();
         let mut failures = 0_u32;
         loop {
             let outcome = self.ledger.finish(task.spec.id, attempt, finish.clone(), answers.clone(), self.now()).await;
@@ -176,6 +188,17 @@ impl Worker {
 
     fn log_unfinished(&self, task: &Task, error: &Error) {
         tracing::warn!(task = %task.spec.id, error = error.internal(), "the end of an attempt is not recorded");
+    }
+
+    /// A text of an agent as it may be kept and shown to people of this service.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        match Outgoing::new([]) {
+            Ok(outgoing) => outgoing.knowing((self.known_secrets)()).clean(text).text,
+            Err(error) => {
+                tracing::error!(error = error.internal(), "a text cannot be made safe");
+                String::new()
+            }
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -3,9 +3,10 @@
 
 pub mod agent;
 pub mod lease;
+pub mod tools;
 
 mod answer;
 mod attempt;
 mod narrate;
 
-pub use lease::Worker;
+pub use lease::{KnownSecrets, Worker};

@@ -7,6 +7,7 @@
 //!
 //! This deliberately does not start agents, fetch checkouts, or bring anything to disk: all of it can be made again.
 
+mod kept;
 mod materialise;
 mod sweep;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::model::digest::Digest;
 use crate::repo::{Directory, Repository};
 
+pub use kept::TRANSCRIPT_BYTES_MAX;
 pub use sweep::Swept;
 
 const WORK: &str = "work";

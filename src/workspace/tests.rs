@@ -236,3 +236,41 @@ fn steering_files_above_the_workspaces_are_found() {
     assert_eq!(inside.steering_above(), [house.fixture.root.join(".claude")]);
     assert!(!house.workspaces().steering_above().iter().any(|path| path.starts_with(&house.fixture.root)));
 }
+
+#[test]
+fn record_of_a_session_moves_to_where_another_node_looks_for_it() {
+    let house = House::new();
+    let (workspaces, session) = (house.workspaces(), "0197a3c0-de7d-7f0b-8a5d-3c2b1a098765");
+    let workspace = workspaces.prepare(house.serve(), "conv").unwrap();
+    assert_eq!(workspaces.transcript("conv", session).unwrap(), None);
+    let place = workspace.config_dir.join("projects/-some-where");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join(format!("{session}.jsonl")), "{}").unwrap();
+    assert_eq!(workspaces.transcript("conv", session).unwrap().as_deref(), Some(b"{}".as_slice()));
+    let other = workspaces.prepare(house.serve(), "other").unwrap();
+    workspaces.restore_transcript("other", session, b"{}").unwrap();
+    assert_eq!(workspaces.transcript("other", session).unwrap().as_deref(), Some(b"{}".as_slice()));
+    let slug = other.path.to_str().unwrap().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    assert!(other.config_dir.join("projects").join(slug).join(format!("{session}.jsonl")).is_file());
+    assert!(workspaces.transcript("conv", "../../etc/passwd").is_err());
+}
+
+#[test]
+fn agents_are_read_from_what_was_laid_out_and_files_can_be_left_for_later() {
+    let house = House::new();
+    write(
+        &house.fixture.root,
+        ".claude/agents/doer.md",
+        "---\nname: doer\ndescription: Does.\ntools: Read, Bash(git log:*)\n---\nDo.\n",
+    );
+    let workspaces = house.workspaces();
+    let workspace = workspaces.prepare(house.serve(), "conv").unwrap();
+    let name = |name: &str| crate::model::ids::AgentName::parse(name).unwrap();
+    let doer = workspaces.agent("conv", &name("doer")).unwrap().unwrap();
+    assert_eq!(doer.tools, Some(vec!["Read".to_owned(), "Bash(git log:*)".to_owned()]));
+    assert_eq!(workspaces.agent("conv", &name("nobody")).unwrap(), None);
+    for text in ["first", "second"] {
+        workspaces.leave("conv", "PLAN.md", text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(workspace.path.join("PLAN.md")).unwrap(), "second");
+}

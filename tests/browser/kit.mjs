@@ -16,11 +16,12 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const WAIT_MS = 30_000;
 
 /** Opens a browser, runs the story with a page, and fails on whatever the page complained about meanwhile. */
-export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false } = {}) {
+export async function story(name, tell, { width = 1280, height = 900, scheme = 'light', isRefused = false, isSignedIn = false } = {}) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
   const complaints = [];
   try {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, permissions: ['clipboard-read', 'clipboard-write'] });
+    if (isSignedIn) await context.addInitScript((token) => sessionStorage.setItem('skillhook.token', token), settings.token);
     const page = await context.newPage();
     page.setDefaultTimeout(WAIT_MS);
     notice(page, complaints);
@@ -74,7 +75,7 @@ export async function settled(page) {
 export async function accessible(page, where) {
   await page.evaluate(axe);
   const found = await page.evaluate(async () => {
-    const result = await window.axe.run(document, { resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
+    const result = await window.axe.run(document, { preload: false, resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
     return result.violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => `${one.id} (${one.impact}): ${one.nodes.slice(0, 3).map((node) => `${node.html.slice(0, 160)} ${node.failureSummary ?? ''}`).join(' | ')}`);
   });
   equal(found, [], `${where} is accessible`);
@@ -139,3 +140,11 @@ export function ownWebhook(name, { secret = 'GITHUB_WEBHOOK_SECRET', description
   return `---\nname: ${name}\ndescription: ${JSON.stringify(description)}\nwebhook_config:\n  provider: github\n  id: ${name}\n  secret_env_var: ${secret}\n  command_prefix: "@agent"\n  default_command: ${command}\n  commands:\n    - name: ${command}\n      description: Looks.\n      prompt_template: "Look at {{ text }}"\n---\n# ${name}\n`;
 }
 
+/** Through the form, with the token of the settings. */
+export async function signIn(page, { isKept = false } = {}) {
+  await page.goto(`${settings.admin}/#/files`);
+  await page.getByLabel('Token').fill(settings.token);
+  if (isKept) await page.getByLabel('Keep it in this browser').check();
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('navigation').waitFor();
+}

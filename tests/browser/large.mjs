@@ -16,7 +16,7 @@ await story('the first view does not wait for ten thousand webhooks', async (pag
   await page.locator('.verdict').waitFor();
   console.log(`first view after ${Date.now() - begun} ms`);
   await page.locator('.figure', { hasText: 'webhooks' }).getByText('10,000').waitFor();
-});
+}, { isSignedIn: true });
 
 await story('ten thousand webhooks are scrolled through and searched', async (page) => {
   const begun = Date.now();
@@ -35,7 +35,7 @@ await story('ten thousand webhooks are scrolled through and searched', async (pa
   await table.getByRole('link', { name: 'w-04321' }).waitFor();
   await open(page, '#/webhooks?view=picture');
   await page.getByText('9,970 more webhooks are not drawn').waitFor();
-});
+}, { isSignedIn: true });
 
 await story('tasks come page by page as one scrolls', async (page) => {
   await open(page, '#/tasks');
@@ -48,4 +48,4 @@ await story('tasks come page by page as one scrolls', async (page) => {
   }
   holds((await table.getByRole('row').count()) < ROWS_DRAWN_MAX, 'few rows are drawn');
   await settled(page);
-});
+}, { isSignedIn: true });

@@ -22,7 +22,7 @@ fn gateway() -> Gateway {
 }
 
 /// A delivery that starts a task, whose id this answers.
-fn task(gateway: &Gateway, text: &str) -> String {
+pub fn task(gateway: &Gateway, text: &str) -> String {
     let mut sample = sample::find("github.issue_comment.created").unwrap();
     sample.body["comment"]["body"] = json!(format!("@agent analyze {text}"));
     sample.body["comment"]["author_association"] = json!("OWNER");
@@ -91,10 +91,13 @@ fn events_are_waited_for() {
     assert_eq!(nothing["next"].as_u64(), Some(begun), "{nothing}");
     assert!(quiet.elapsed() >= Duration::from_millis(900));
     let mut waiting = Wire::open(gateway.admin);
-    waiting.send(format!("GET /api/events?since={begun}&wait=20 HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+    let target = format!("/api/events?since={begun}&wait=25");
+    let token = &gateway.token;
+    let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    waiting.send(head.as_bytes());
     let id = task(&gateway, "something");
-    let news = waiting.answer(LONG).expect_answer();
-    assert!(quiet.elapsed() < Duration::from_secs(15));
+    // Sooner than the wait would end by itself: the news woke it.
+    let news = waiting.answer(Duration::from_secs(20)).expect_answer();
     let items = news.json()["items"].clone();
     assert!(items.as_array().unwrap().iter().any(|item| item["kind"] == "delivery.received"), "{items}");
     let all = gateway.get(&format!("/api/events?since={begun}")).text();
@@ -146,6 +149,9 @@ fn everything_in_the_table_answers_and_is_documented() {
     let gateway = gateway();
     let routes = gateway.get("/api").json()["routes"].clone();
     for route in routes.as_array().unwrap().iter().filter(|route| route["method"] == "GET") {
+        if route["path"] == "/api/stream" {
+            continue; // It has no end.
+        }
         let path = route["path"].as_str().unwrap().replace("{id}", "github");
         let status = gateway.get(&path).status;
         // Without a repository there are no versions.

@@ -13,7 +13,7 @@ use skillhook::model::change::{Authority, ChangeSet, Edit, Expect, Origin};
 use skillhook::model::digest::Digest;
 use skillhook::model::ids::{AgentName, SkillName, WebhookId};
 
-use crate::service::git;
+use crate::service::{Service, git};
 
 /// A service in this process, on a work tree with a bare remote.
 struct Site {
@@ -311,4 +311,36 @@ async fn an_origin_survives_a_restart_before_the_commit() {
     progress.wait_for(committed).await.unwrap();
     let log = git(&site.root(), &["log", "--format=%B", "--", ".claude/skills/late"]);
     assert!(log.contains("Skillhook-Origin: chat") && !log.contains("Skillhook-Origin: file"), "{log}");
+}
+
+#[tokio::test]
+async fn the_command_line_adds_and_removes_skills_and_agents() {
+    let service = Service::started(json!({})).await;
+    let skill = service.dir.path().join("triage");
+    std::fs::create_dir_all(skill.join("references")).unwrap();
+    std::fs::write(skill.join("SKILL.md"), plain_skill("triage", "Sorts issues.")).unwrap();
+    std::fs::write(skill.join("references/list.md"), "one\ntwo\n").unwrap();
+    let agent = service.dir.path().join("reviewer.md");
+    std::fs::write(&agent, AGENT).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = service.command(arguments).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap(), said)
+    };
+    let (code, said) = run(&["add", skill.to_str().unwrap()]);
+    assert!(code == 0 && said.starts_with("committed "), "{code} {said}");
+    assert_eq!(run(&["add", agent.to_str().unwrap()]).0, 0);
+    let root = service.root();
+    assert_eq!(std::fs::read_to_string(root.join(".claude/skills/triage/references/list.md")).unwrap(), "one\ntwo\n");
+    assert_eq!(std::fs::read_to_string(root.join(".claude/agents/reviewer.md")).unwrap(), AGENT);
+    // What is there is not replaced by accident, and what is not valid is not written.
+    assert_eq!(run(&["add", skill.to_str().unwrap()]).0, 4);
+    std::fs::write(skill.join("SKILL.md"), "no frontmatter\n").unwrap();
+    let (code, said) = run(&["add", "--replace", skill.to_str().unwrap()]);
+    assert!(code == 2 && said.contains("SH0720"), "{code} {said}");
+    assert_eq!(run(&["remove", "skill/triage", "--dry-run"]).0, 0);
+    assert!(root.join(".claude/skills/triage/SKILL.md").exists());
+    assert_eq!(run(&["remove", "skill/triage", "-y"]).0, 0);
+    assert!(!root.join(".claude/skills/triage").exists());
+    assert_eq!(run(&["remove", "skill/triage", "-y"]).0, 3);
 }

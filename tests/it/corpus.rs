@@ -79,7 +79,7 @@ fn sample(provider: &str, headers: &BTreeMap<String, String>, body: Value) -> Sa
     if !headers.iter().any(|(name, _)| name == "content-type") {
         headers.push(("content-type".to_owned(), "application/json".to_owned()));
     }
-    Sample { provider: provider.to_owned(), event: "recorded".to_owned(), headers, body }
+    Sample { provider: provider.to_owned(), event: "recorded".to_owned(), headers, form: false, body }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skillhook::model::secret::SecretSet;
 
 use crate::gateway::{Gateway, Setup, Webhook};
-use crate::service::{SECRET, Service};
+use crate::service::{SECRET, Service, own_webhook};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 
@@ -39,13 +39,25 @@ fn browser_can_run() -> bool {
 
 /// Runs a story of `tests/browser` with a service.
 async fn tell(story: &'static str, service: &Service) {
+    tell_with(story, service, Value::Null).await;
+}
+
+async fn tell_with(story: &'static str, service: &Service, token: Value) {
     let settings = json!({
         "admin": service.admin_url(""),
         "receiver": service.url(""),
         "root": service.root(),
         "secret": SECRET,
+        "token": token,
     });
     tokio::task::spawn_blocking(move || run(story, settings)).await.unwrap();
+}
+
+/// A new token, as the command line prints it where a program reads.
+fn token(service: &Service, scopes: &str) -> Value {
+    let output = service.command(&["token", "create", "a-person", "--scope", scopes]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    json!(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// Shows what the story said.
@@ -68,6 +80,40 @@ async fn a_persons_day_goes_well_in_a_browser() {
     }
     let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 3 })).await;
     tell("day.mjs", &service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_asked_for_and_kept_out_of_addresses() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read,write");
+    tell_with("sign-in.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drafts_are_judged_as_files_are() {
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read");
+    let judged = async |text: &str| {
+        let draft = json!({ "path": ".claude/skills/own-hook/SKILL.md", "text": text });
+        let request = service.client.post(service.admin_url("/api/validate")).json(&draft);
+        let answer = request.bearer_auth(token.as_str().unwrap()).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()
+    };
+    let good = judged(&own_webhook("own-hook")).await;
+    assert_eq!((&good["valid"], &good["diagnostics"]), (&json!(true), &json!([])), "{good}");
+    assert!(good["actions"].to_string().contains("own-hook"), "{good}");
+    let bad = judged(&own_webhook("own-hook").replace("provider:", "provder:")).await;
+    let first = &bad["diagnostics"][0];
+    assert_eq!((&bad["valid"], &first["position"]["line"]), (&json!(false), &json!(5)), "{bad}");
+    assert_eq!(first["hint"], "did you mean `provider`?");
+    assert!(!service.root().join(".claude/skills/own-hook").exists());
+    let elsewhere = json!({ "path": "../outside", "text": "" });
+    let request = service.client.post(service.admin_url("/api/validate")).json(&elsewhere);
+    let answer = request.bearer_auth(token.as_str().unwrap()).send().await.unwrap();
+    assert!(answer.status().is_client_error(), "{}", answer.text().await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +146,7 @@ fn ten_thousand_webhooks_are_looked_through() {
     let gateway = Gateway::start(Setup::with((0..10_000).map(webhook)));
     let address = |address: std::net::SocketAddr| format!("http://{address}");
     let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
-    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2" }));
+    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token }));
 }
 
 #[test]

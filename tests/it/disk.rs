@@ -1,51 +1,17 @@
 //! The disk says no: deliveries are answered 503 and come again, and the service heals without a restart.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::service::{SOON, Service, wait_for};
-
-/// Lets every sync of the process fail, until it is dropped.
-struct FailingDisk(Child);
-
-impl FailingDisk {
-    /// `None` where processes may not be traced.
-    fn of(pid: u32) -> Option<Self> {
-        let inject = "inject=fsync,fdatasync,sync_file_range:error=EIO";
-        let mut strace = Command::new("strace")
-            .args(["-f", "-e", "trace=fsync,fdatasync,sync_file_range", "-e", inject, "-p", &pid.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .ok()?;
-        let mut lines = BufReader::new(strace.stderr.take()?);
-        let mut line = String::new();
-        let read = lines.read_line(&mut line).ok()?;
-        if read == 0 || !line.contains("attached") {
-            return None;
-        }
-        std::thread::spawn(move || lines.lines().for_each(drop));
-        Some(Self(strace))
-    }
-}
-
-impl Drop for FailingDisk {
-    fn drop(&mut self) {
-        // An interrupt lets strace detach; a kill would take the traced process along.
-        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
-}
+use crate::strace::Strace;
 
 #[tokio::test]
 async fn a_failing_disk_is_answered_503_and_heals_by_itself() {
     let mut service = Service::started(json!({})).await;
     assert_eq!(service.comment(1, "before", "@agent analyze this").await.unwrap().0, 202);
-    let Some(failing) = FailingDisk::of(service.pid()) else {
+    let Some(failing) = Strace::failing_syncs(service.pid()) else {
         eprintln!("strace is not here or may not trace: the failing disk is passed over");
         return;
     };

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use skillhook::http::api;
+use skillhook::http::api::access::{Access, Caller, Wanted};
+use skillhook::http::api::guard::Hosts;
 use skillhook::http::api::state::{ApiState, CurrentIndex, IndexView, PassRequest, Reconcile, WebhookView};
 use skillhook::http::intake::{CurrentRoutes, CurrentSecrets, Intake, Options};
 use skillhook::http::listen::Listener;
@@ -19,6 +21,7 @@ use skillhook::model::digest::Digest;
 use skillhook::model::provider::{Catalogue, catalog};
 use skillhook::model::routes::{Route, Routes};
 use skillhook::model::secret::SecretSet;
+use skillhook::model::token::{Scope, Scopes};
 use skillhook::seam::Clock;
 use skillhook::telemetry::metrics::Metrics;
 use tokio::sync::mpsc::Receiver;
@@ -27,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::wire::{Answer, exchange};
 
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The catalogue, read once: that takes a while in a debug build.
 pub fn catalogue() -> &'static Catalogue {
@@ -120,9 +123,11 @@ pub struct Gateway {
     pub admin: SocketAddr,
     pub routes: CurrentRoutes,
     pub clock: Clock,
+    /// One that may do everything.
+    pub token: String,
     /// Passes that were asked for.
     pub passes: Option<Receiver<PassRequest>>,
-    _directory: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
     drain: CancellationToken,
     running: Option<std::thread::JoinHandle<()>>,
 }
@@ -144,20 +149,36 @@ impl Gateway {
                 ledger.close().await;
             });
         });
-        let (receiver, admin) = known.recv_timeout(PATIENCE).unwrap();
+        let (receiver, admin, token) = known.recv_timeout(PATIENCE).unwrap();
         let (passes, running) = (Some(passes), Some(running));
-        Self { receiver, admin, routes, clock, passes, _directory: directory, drain, running }
+        Self { receiver, admin, routes, clock, token, passes, directory, drain, running }
     }
 
     /// What the admin API answers.
     pub fn get(&self, path: &str) -> Answer {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let token = &self.token;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
         exchange(self.admin, request.as_bytes(), PATIENCE).expect_answer()
     }
 
     /// A command without a body to the admin API.
     pub fn post(&self, path: &str) -> Answer {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Skillhook: 1\r\nConnection: close\r\n\r\n");
+        let token = &self.token;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        exchange(self.admin, head.as_bytes(), PATIENCE).expect_answer()
+    }
+
+    /// A request with a JSON body, or with none.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        let (token, length) = (&self.token, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
         exchange(self.admin, head.as_bytes(), PATIENCE).expect_answer()
     }
 
@@ -190,7 +211,7 @@ struct Parts {
     routes: CurrentRoutes,
     metrics: Metrics,
     reconcile: Reconcile,
-    addresses: SyncSender<(SocketAddr, SocketAddr)>,
+    addresses: SyncSender<(SocketAddr, SocketAddr, String)>,
 }
 
 impl Parts {
@@ -222,6 +243,10 @@ impl Parts {
             providers,
         });
         routes.publish(Arc::new(Routes::new(made, digest, digest)));
+        let access = Access::open(ledger.clone(), clock.clone()).unwrap();
+        let wanted = Wanted { name: "test".to_owned(), scopes: Scopes::of([Scope::Admin]), expires_at: None };
+        let (_, token) = access.create(wanted, &Caller::Local).await.unwrap();
+        let intake = Intake::new(routes, secrets, ledger.clone(), metrics.clone(), clock.clone(), options);
         let state = ApiState {
             ledger: ledger.clone(),
             index,
@@ -230,11 +255,16 @@ impl Parts {
             metrics: metrics.clone(),
             clock: clock.clone(),
             started_at: applied_at,
+            access,
+            changes: None,
+            secrets: None,
+            intake: Some(Arc::clone(&intake)),
+            hosts: Hosts::default(),
+            stop: drain.clone(),
             receiver_url: "https://hooks.example.org".to_owned(),
         };
-        let intake = Intake::new(routes, secrets, ledger, metrics.clone(), clock, options);
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());
-        addresses.send((public.address().unwrap(), private.address().unwrap())).unwrap();
+        addresses.send((public.address().unwrap(), private.address().unwrap(), token)).unwrap();
         let serving = |name, listener| Serving { name, listener, limits: limits.clone(), metrics: metrics.clone() };
         let public = serving("receiver", public).serve(receiver::filter(intake, &limits), drain.clone());
         let private = serving("admin", private).serve(api::filter("admin", Arc::new(state), &limits), drain);

@@ -19,7 +19,7 @@ use server::{Server, start_server};
 use crate::wire::{Outcome, Wire, exchange};
 
 /// Longer than any deadline of the server under test.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a case may come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,4 +265,30 @@ fn descriptors_and_memory_come_back() {
     server.wait_for("descriptors are given back", || server.resources().descriptors <= before.descriptors + 16);
     let grown = server.resources().resident_kib.saturating_sub(before.resident_kib);
     assert!(grown < 128 * 1024, "grown by {grown} KiB");
+}
+
+#[test]
+fn a_flood_of_bad_signatures_keeps_no_good_delivery_out() {
+    let server = start_server();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let bad = Request::comment("@agent analyze this").set("X-Hub-Signature-256", format!("sha256={}", "0".repeat(64)));
+    let bad = bad.bytes();
+    std::thread::scope(|scope| {
+        let flood = || {
+            let mut refused = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(exchange(server.receiver, &bad, PATIENCE).expect_answer().status, 401);
+                refused += 1;
+            }
+            refused
+        };
+        let floods: Vec<_> = (0..4).map(|_| scope.spawn(flood)).collect();
+        let good = |n| Request::comment(&format!("@agent analyze {n}")).bytes();
+        let answers: Vec<u16> =
+            (0..20).map(|n| exchange(server.receiver, &good(n), PATIENCE).expect_answer().status).collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let refused: usize = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+        assert!(answers.iter().all(|status| *status == 202), "{answers:?} amid {refused} bad ones");
+        assert!(refused > 20, "that is no flood: {refused}");
+    });
 }

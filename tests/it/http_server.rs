@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::wire::{Outcome, Wire, exchange};
 
-const LONG: Duration = Duration::from_secs(5);
+/// Longest wait for what must come; nothing is asserted about when.
+const LONG: Duration = Duration::from_secs(60);
 const GET: &[u8] = b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A server that echoes bodies, on a runtime of its own; it is drained when this is dropped.
@@ -81,7 +82,7 @@ fn short() -> Limits {
     Limits {
         head_deadline: Duration::from_millis(200),
         body_deadline: Duration::from_millis(200),
-        idle_deadline: Duration::from_millis(400),
+        idle_deadline: Duration::from_secs(2),
         write_deadline: Duration::from_millis(300),
         drain_deadline: Duration::from_millis(500),
         ..Limits::default()
@@ -89,21 +90,21 @@ fn short() -> Limits {
 }
 
 #[track_caller]
-fn check_cut(server: &Echo, sent: &[u8], at_least: Duration, at_most: Duration) {
+fn check_cut(server: &Echo, sent: &[u8], at_least: Duration) {
     let begun = Instant::now();
     let mut wire = Wire::open(server.address);
     wire.send(sent);
     assert!(wire.closes(LONG), "still open");
     let took = begun.elapsed();
-    assert!(took >= at_least && took <= at_most, "cut after {took:?}");
+    assert!(took >= at_least, "cut after {took:?}");
 }
 
 #[test]
 fn silent_and_one_byte_and_half_head_connections_are_cut() {
     let server = Echo::start(short());
-    let (soonest, latest) = (Duration::from_millis(190), LONG);
+    let soonest = Duration::from_millis(190);
     for sent in ["", "G", "GET /echo HT", "GET /echo HTTP/1.1\r\nHost: a\r\nX:"] {
-        check_cut(&server, sent.as_bytes(), soonest, latest);
+        check_cut(&server, sent.as_bytes(), soonest);
     }
     assert!(server.metric("skillhook_slow_connections_total 4"), "{}", server.metrics.encode().unwrap());
 }
@@ -131,13 +132,10 @@ fn an_idle_connection_is_kept_for_its_own_deadline_and_then_cut() {
     wire.send(GET);
     assert_eq!(wire.answer(LONG).expect_answer().status, 200);
     // Longer than a head may take, shorter than idleness may last.
-    assert!(!wire.closes(Duration::from_millis(250)));
+    assert!(!wire.closes(Duration::from_millis(500)));
     wire.send(GET);
     assert_eq!(wire.answer(LONG).expect_answer().status, 200);
-    let begun = Instant::now();
     assert!(wire.closes(LONG));
-    let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(390) && took < Duration::from_millis(1500), "{took:?}");
 }
 
 #[test]
@@ -189,7 +187,7 @@ fn over_the_cap_connections_wait_until_one_ends() {
 
 #[test]
 fn a_drain_ends_idle_connections_lets_requests_finish_and_cuts_the_rest() {
-    let server = Echo::start(Limits { drain_deadline: Duration::from_millis(800), ..Limits::default() });
+    let server = Echo::start(Limits { drain_deadline: Duration::from_secs(3), ..Limits::default() });
     let address = server.address;
     let (mut silent, mut idle, mut busy, mut stuck) =
         (Wire::open(address), Wire::open(address), Wire::open(address), Wire::open(address));
@@ -205,8 +203,10 @@ fn a_drain_ends_idle_connections_lets_requests_finish_and_cuts_the_rest() {
         }
         assert!(matches!(stuck.answer(Duration::from_millis(50)), Outcome::Hung));
         server.drain.cancel();
-        assert!(silent.closes(Duration::from_millis(400)));
-        assert!(idle.closes(Duration::from_millis(400)));
+        assert!(silent.closes(LONG));
+        assert!(idle.closes(LONG));
+        // Those were ended at once, not by the deadline: what is not done is still let finish.
+        assert!(matches!(stuck.answer(Duration::from_millis(1)), Outcome::Hung));
         assert_eq!(answer.join().unwrap().expect_answer().status, 200);
     });
     assert_eq!(server.stop(), 1);

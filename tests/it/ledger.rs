@@ -50,8 +50,9 @@ fn spec(delivery: DeliveryId) -> TaskSpec {
 
 fn accept(tasks: usize, key: &str) -> Accept {
     let id = DeliveryId(fresh_id());
-    let tasks: Vec<_> =
-        (0..tasks).map(|_| NewTask { spec: spec(id), lookup: None, reply: None, continues: None }).collect();
+    let tasks: Vec<_> = (0..tasks)
+        .map(|_| NewTask { spec: spec(id), lookup: None, reply: None, continues: None, says: None })
+        .collect();
     let now = Timestamp::now();
     Accept {
         delivery: Delivery {

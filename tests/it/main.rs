@@ -9,15 +9,20 @@
     reason = "a test that cannot go on says so by panicking, and reads its own surroundings"
 )]
 
+mod access;
+mod actions;
 mod admin;
 mod agent_run;
 mod anthropic;
+mod approvals;
 mod changes;
 mod claude;
 mod cli;
 mod corpus;
 mod crash;
+mod creators;
 mod dashboard;
+mod demo;
 mod disk;
 mod files;
 mod gateway;
@@ -28,9 +33,17 @@ mod ledger;
 mod main_job;
 mod proposals;
 mod provider_corpus;
+mod providers;
 mod real_agent;
+mod real_run;
 mod receiver;
 mod remotes;
+mod senders;
 mod service;
+mod standin;
+mod steps;
+mod strace;
+mod stream;
 mod versions;
 mod wire;
+mod writes;

@@ -86,8 +86,7 @@ async fn a_termination_lets_running_work_end() {
     let mut service = Service::started(json!({"seconds": 2.0})).await;
     assert_eq!(service.comment(7, "d-1", "@agent analyze this").await.unwrap().0, 202);
     wait_for("the run to begin", || async { service.journal().iter().any(|line| line.starts_with("start")) }).await;
-    let (took, clean) = service.terminate();
-    assert!(clean && took < std::time::Duration::from_secs(10), "{took:?}");
+    assert!(service.terminate(), "it did not end in order");
     service.start();
     service.wait_ready().await;
     service.wait_tasks_done(1, SOON).await;

@@ -12,7 +12,7 @@ use skillhook::seam::{Clock, fresh_id};
 use crate::gateway::{Gateway, Setup, Webhook, catalogue, command, triggered};
 use crate::wire::{Answer, Wire, exchange};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn secrets() -> SecretSet {
     SecretSet::new().with("webhook_secret", "hunter2")
@@ -250,6 +250,7 @@ fn slack_gets_its_challenge_after_verification_and_its_people_an_answer_in_the_r
     let secrets = SecretSet::new().with("signing_secret", "shh");
     let gateway = Gateway::start(Setup::with([Webhook::of("slack", secrets.clone())]));
     let challenge = Sample {
+        form: false,
         provider: "slack".to_owned(),
         event: "url_verification".to_owned(),
         headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
@@ -278,6 +279,7 @@ fn items_of_batches_that_overlap_run_once_each() {
             "occurredAt": 1_564_113_600_000_u64, "subscriptionType": "contact.creation", "attemptNumber": 0})
         };
         let sample = Sample {
+            form: false,
             provider: "hubspot".to_owned(),
             event: "batch".to_owned(),
             headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],

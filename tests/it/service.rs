@@ -103,6 +103,17 @@ impl Service {
         self.settings = self.settings.replace(&self.github.base(), base);
     }
 
+    pub fn replace_settings(&mut self, from: &str, to: &str) {
+        assert!(self.settings.contains(from), "{}", self.settings);
+        self.settings = self.settings.replace(from, to);
+    }
+
+    /// Another agent program than the fake one.
+    pub fn replace_agent(&mut self, program: &Path) {
+        let fake = fake_agent().display().to_string();
+        self.replace_settings(&fake, &program.display().to_string());
+    }
+
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
@@ -146,13 +157,11 @@ impl Service {
         }
     }
 
-    /// Asks it to stop; answers how long that took and whether it exited with 0.
-    pub fn terminate(&mut self) -> (Duration, bool) {
+    /// Asks it to stop and waits for its end; answers whether it exited with 0.
+    pub fn terminate(&mut self) -> bool {
         let mut child = self.child.take().unwrap();
-        let begun = Instant::now();
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-        let status = child.wait().unwrap();
-        (begun.elapsed(), status.success())
+        child.wait().unwrap().success()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -178,6 +187,14 @@ impl Service {
     pub async fn api(&self, path: &str) -> Value {
         let answer = self.client.get(self.admin_url(path)).send().await.unwrap();
         answer.json().await.unwrap()
+    }
+
+    /// Null when the service is not there.
+    pub async fn api_if_there(&self, path: &str) -> Value {
+        match self.client.get(self.admin_url(path)).send().await {
+            Ok(answer) => answer.json().await.unwrap_or(Value::Null),
+            Err(_) => Value::Null,
+        }
     }
 
     /// Sends a signed delivery; `None` when the connection failed.
@@ -215,20 +232,22 @@ impl Service {
         }
     }
 
-    pub async fn wait_tasks_done(&self, count: usize, at_most: Duration) {
-        let done =
-            |task: &Value| matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused"));
-        let begun = Instant::now();
+    /// Waits until there are so many tasks and all have ended; in vain when none ends for `patience`.
+    pub async fn wait_tasks_done(&self, count: usize, patience: Duration) {
+        let done = |task: &Value| {
+            matches!(task["state"].as_str(), Some("succeeded" | "dead" | "cancelled" | "refused" | "expired"))
+        };
+        let (mut last_end, mut ended_before) = (Instant::now(), 0);
         loop {
             let tasks = self.tasks().await;
             if tasks.len() >= count && tasks.iter().all(done) {
                 return;
             }
-            assert!(
-                begun.elapsed() < at_most,
-                "{} of {count} tasks after {at_most:?}",
-                tasks.iter().filter(|t| done(t)).count()
-            );
+            let ended = tasks.iter().filter(|task| done(task)).count();
+            if ended > ended_before {
+                (last_end, ended_before) = (Instant::now(), ended);
+            }
+            assert!(last_end.elapsed() < patience, "{ended} of {count} tasks, and no more within {patience:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -69,7 +69,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(60)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         Self { stream, read: Vec::new() }

@@ -15,10 +15,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("repo", &["error", "model", "seam", "telemetry"]),
     ("reconcile", &["error", "model", "seam", "telemetry", "index", "ledger", "repo"]),
     ("change", &["error", "model", "seam", "index", "ledger", "repo", "reconcile"]),
+    ("mcp", &["error", "model", "seam", "index", "ledger", "reconcile", "change"]),
     ("workspace", &["error", "model", "seam", "telemetry", "repo"]),
     ("respond", &["error", "model", "seam", "telemetry", "secrets", "ledger"]),
-    ("worker", &["error", "model", "seam", "telemetry", "ledger", "workspace"]),
-    ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile", "change"]),
+    ("worker", &["error", "model", "seam", "telemetry", "ledger", "workspace", "mcp"]),
+    ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile", "change", "mcp"]),
     ("review", &["error", "model", "seam", "telemetry", "ledger", "repo", "reconcile", "respond"]),
     (
         "app",
@@ -34,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "repo",
             "reconcile",
             "change",
+            "mcp",
             "workspace",
             "respond",
             "worker",
@@ -61,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "repo",
             "reconcile",
             "change",
+            "mcp",
             "worker",
             "http",
         ],
@@ -151,7 +154,7 @@ const STRINGS: &[Home] = &[
     home("Command::new(\"git\"", &["repo/"], "only repo runs the git program"),
     home(
         "SKILL.md",
-        &["model/", "reconcile/", "cli/", "demo/", "app/", "change/", "error/"],
+        &["model/", "reconcile/", "cli/", "demo/", "app/", "change/", "mcp/", "error/"],
         "what was matched is in the task and the index, never read again from files",
     ),
 ];

@@ -143,7 +143,7 @@ function options({ width, times, step, series, stacked, line, say }) {
         fill: stacked ? colour(one.tone) : undefined,
         width: stacked ? 0 : 2,
         paths: stacked ? bars : undefined,
-        points: { show: stacked ? false : undefined, size: 5 },
+        points: { show: !stacked, size: 5 },
         spanGaps: true,
       })),
     ],

@@ -1,5 +1,7 @@
 //! Deliveries, and why each command did or did not match.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use super::state::ApiState;
 use super::{not_found, page, shown};
 use crate::error::Result;
 use crate::ledger::DeliveryFilter;
-use crate::ledger::rows::{DecidedItem, Delivery};
+use crate::ledger::rows::{DecidedItem, Delivery, Outcome};
 use crate::model::ids::{DeliveryId, WebhookId};
 
 pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
@@ -38,6 +40,34 @@ fn summary(delivery: &Delivery) -> Value {
         "actor": actor,
         "tasks": delivery.tasks,
     })
+}
+
+/// Deliveries that are counted when nothing says how many.
+const COUNTED: usize = 1_000;
+
+/// Of the newest deliveries, how many came to each webhook and what became of them.
+pub async fn stats(state: &ApiState, query: &Query) -> Result<Value> {
+    let limit = if query.text("limit").is_some() { query.limit()? } else { COUNTED };
+    let deliveries = state.ledger.deliveries(DeliveryFilter { limit, ..DeliveryFilter::default() }).await?;
+    let mut counted: BTreeMap<WebhookId, (u64, u64, u64, jiff::Timestamp)> = BTreeMap::new();
+    for delivery in &deliveries {
+        let entry = counted.entry(delivery.webhook.clone()).or_insert((0, 0, 0, delivery.received_at));
+        entry.0 += 1;
+        entry.1 += u64::from(delivery.outcome == Outcome::Accepted);
+        entry.2 += delivery.tasks.len() as u64;
+        entry.3 = entry.3.max(delivery.received_at);
+    }
+    let counted = counted.into_iter().map(|(webhook, (deliveries, accepted, tasks, last))| {
+        json!({
+            "webhook": webhook,
+            "deliveries": deliveries,
+            "accepted": accepted,
+            "ignored": deliveries - accepted,
+            "tasks": tasks,
+            "last_received_at": last,
+        })
+    });
+    page(&counted.collect::<Vec<_>>(), None)
 }
 
 pub async fn one(state: &ApiState, id: &str, query: &Query) -> Result<Value> {

@@ -12,7 +12,7 @@ use super::{not_found, ok, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 
-pub(super) fn index(state: &ApiState) -> Result<std::sync::Arc<IndexView>> {
+pub fn index(state: &ApiState) -> Result<std::sync::Arc<IndexView>> {
     state.index.current().ok_or_else(|| Error::new(Code::NotReady, "the first pass has not been applied yet"))
 }
 

@@ -1,21 +1,34 @@
-//! The admin API, on a loopback address and on a socket file: what is served, what waits, what happened, and the few
-//! commands that people give. One table, [`table::ROUTES`], is what is served and what is documented.
+//! The admin API, on a TCP address and on a socket file: what is served, what waits, what happened, and the commands
+//! that people give. One table, [`table::ROUTES`], is what is served, what is documented, and who may use it.
 //!
-//! It has no tokens yet, so it must not be reachable by anyone but this machine's user: [`Listener::loopback`] keeps
-//! it off other interfaces, and `guard` keeps web pages in that user's browser from speaking to it.
-//!
-//! [`Listener::loopback`]: super::listen::Listener::loopback
+//! In this order a request is looked at: `guard` keeps foreign web pages out, the table says what is at the address,
+//! `access` says who asks and whether he may; only then is its body read.
 
+pub mod access;
+mod changes;
+mod chat;
 mod deliveries;
-mod guard;
+mod docs;
+mod feed;
+pub mod guard;
 mod health;
 mod index;
+mod multipart;
+mod once;
 mod openapi;
 mod query;
+mod registry;
+mod replay;
+mod request;
+mod secrets;
 pub mod state;
 mod stats;
+mod stream;
 pub mod table;
 mod tasks;
+mod tickets;
+pub mod tokens;
+mod validate;
 mod versions;
 
 use std::sync::Arc;
@@ -23,75 +36,119 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use warp::filters::BoxedFilter;
 use warp::http::{Method, StatusCode};
+use warp::ws::Ws;
 
+use self::access::Caller;
+use self::once::{Begin, Once};
 use self::query::Query;
+use self::registry::Kind;
+use self::request::Asked;
 use self::state::ApiState;
+use self::stream::Streams;
 use self::table::{Found, Operation};
 use super::answer::Answer;
 use super::body::Budget;
 use super::dashboard;
-use super::exchange::{self, BodyStream, Head};
+use super::exchange::{self, BodyStream, Head, Outgoing};
 use super::serve::Limits;
 use crate::error::{Code, Error, Result};
+use crate::model::task::TaskState;
 
 /// The admin API as a filter; `listener` is its name in logs and metrics.
 pub fn filter(listener: &'static str, state: Arc<ApiState>, limits: &Limits) -> BoxedFilter<(warp::reply::Response,)> {
-    let api = Arc::new(Api { budget: Budget::new(limits.bodies_bytes_max), limits: limits.clone(), state });
+    let (budget, streams) = (Budget::new(limits.bodies_bytes_max), Streams::default());
+    let api = Arc::new(Api { budget, limits: limits.clone(), streams, once: Once::default(), state });
     let metrics = api.state.metrics.clone();
-    exchange::filter(listener, metrics, move |head, body| {
+    exchange::filter_open(listener, metrics, move |head, body, socket| {
         let api = Arc::clone(&api);
-        async move { api.answer(&head, body).await }
+        async move { api.answer(&head, body, socket).await }
     })
 }
-
-/// A request body here is a command with a few fields.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 struct Api {
     state: Arc<ApiState>,
     limits: Limits,
     budget: Budget,
+    streams: Streams,
+    once: Once,
 }
 
 impl Api {
-    async fn answer(&self, head: &Head, body: BodyStream) -> Answer {
-        let handling = self.handle(head, body);
-        let answer = match tokio::time::timeout(self.limits.answer_deadline, handling).await {
-            Ok(answer) => answer,
-            Err(_) => Answer::problem(Error::new(Code::TimedOut, "the answer took too long")),
-        };
-        if let Some(error) = answer.error().filter(|error| error.code().status() >= 500) {
+    async fn answer(&self, head: &Head, body: BodyStream, socket: Option<Ws>) -> Outgoing {
+        let handling = self.handle(head, body, socket);
+        let outgoing = tokio::time::timeout(self.limits.answer_deadline, handling)
+            .await
+            .unwrap_or_else(|_| Answer::problem(Error::new(Code::TimedOut, "the answer took too long")).into());
+        if let Outgoing::Whole(answer) = &outgoing
+            && let Some(error) = answer.error().filter(|error| error.code().status() >= 500)
+        {
             tracing::warn!(code = %error.code(), reason = error.internal(), request_id = head.request_id, "request failed");
         }
-        answer
+        outgoing
     }
 
-    async fn handle(&self, head: &Head, body: BodyStream) -> Answer {
-        if let Err(refusal) = guard::check(head) {
-            return Answer::problem(refusal);
+    async fn handle(&self, head: &Head, body: BodyStream, socket: Option<Ws>) -> Outgoing {
+        if let Err(refusal) = guard::check(head, &self.state.hosts) {
+            return Answer::problem(refusal).into();
         }
         if let Some(answer) = dashboard::answer(head) {
-            return answer;
+            return answer.into();
         }
         // HEAD is GET without the body, which hyper leaves out.
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
-        let (operation, id) = match table::find(&method, &head.path) {
-            Found::Operation(operation, id) => (operation, id),
-            Found::OtherMethods(allowed) => return Answer::method_not_allowed(&allowed),
-            Found::Nothing => return Answer::problem(Error::new(Code::NotFound, "there is nothing at this address")),
+        let (operation, names) = match table::find(&method, &head.path) {
+            Found::Operation(operation, names) => (operation, names),
+            Found::OtherMethods(allowed) => return Answer::method_not_allowed(&allowed).into(),
+            Found::Nothing => {
+                return Answer::problem(Error::new(Code::NotFound, "there is nothing at this address")).into();
+            }
         };
-        let deadline = self.limits.body_deadline;
-        if let Err(error) = self.budget.read(head, body, BODY_BYTES_MAX, deadline).await {
-            return Answer::problem(error);
-        }
-        let answer = match Query::parse(head.query.as_deref(), operation.parameters()) {
-            Ok(query) => self.run(operation, id.unwrap_or_default(), &query).await,
+        let outgoing = match self.caller(head, operation) {
+            Ok(caller) => self.read_and_run(head, body, operation, &names, &caller, socket).await,
             Err(error) => Err(error),
         };
-        answer.unwrap_or_else(Answer::problem)
+        outgoing.unwrap_or_else(|error| Answer::problem(error).into())
     }
 
-    async fn run(&self, operation: Operation, id: &str, query: &Query) -> Result<Answer> {
+    /// Who asks, if he may.
+    fn caller(&self, head: &Head, operation: Operation) -> Result<Caller> {
+        let Some(scope) = operation.scope() else { return Ok(Caller::Anonymous) };
+        let caller = match stream::ticket_in(head, operation) {
+            Some(ticket) => self.state.access.tickets().redeem(&ticket)?,
+            None => self.state.access.caller(head)?,
+        };
+        caller.require(scope)?;
+        Ok(caller)
+    }
+
+    async fn read_and_run(
+        &self,
+        head: &Head,
+        body: BodyStream,
+        operation: Operation,
+        names: &[&str],
+        caller: &Caller,
+        socket: Option<Ws>,
+    ) -> Result<Outgoing> {
+        let query = Query::parse(head.query.as_deref(), operation.parameters())?;
+        let body = self.budget.read(head, body, operation.body_bytes_max(), self.limits.body_deadline).await?;
+        let asked = Asked { caller, head, names, query: &query, body: body.bytes() };
+        if operation == Operation::Stream {
+            return self.streams.open(&self.state, &asked, socket).await;
+        }
+        match self.once.begin(&self.state, operation, &asked).await? {
+            Begin::Plain => self.run(operation, &asked).await.map(Outgoing::from),
+            Begin::Answered(answer) => Ok(answer.into()),
+            Begin::Turn(turn) => {
+                let answer = self.run(operation, &asked).await.unwrap_or_else(Answer::problem);
+                self.once.keep(&self.state, turn, &answer).await?;
+                Ok(answer.into())
+            }
+        }
+    }
+
+    async fn run(&self, operation: Operation, asked: &Asked<'_>) -> Result<Answer> {
+        let (query, id) = (asked.query, asked.names.first().copied().unwrap_or_default());
         let state = &*self.state;
         match operation {
             Operation::Live => Ok(Answer::text(StatusCode::OK, "live\n")),
@@ -118,15 +175,102 @@ impl Api {
             Operation::Tasks => tasks::list(state, query).await.map(|value| ok(&value)),
             Operation::Task => tasks::one(state, id).await.map(|value| ok(&value)),
             Operation::TaskLogs => tasks::logs(state, id, query).await.map(|value| ok(&value)),
-            Operation::CancelTask => tasks::cancel(state, id).await.map(|value| ok(&value)),
-            Operation::RetryTask => tasks::retry(state, id).await.map(|value| ok(&value)),
+            Operation::CancelTask => tasks::cancel(state, id, asked).await.map(|value| ok(&value)),
+            Operation::RetryTask => tasks::retry(state, id, asked).await.map(|value| ok(&value)),
+            Operation::ApproveTask => tasks::decide(state, id, query, true).await.map(|value| ok(&value)),
+            Operation::RejectTask => tasks::decide(state, id, query, false).await.map(|value| ok(&value)),
+            Operation::Approvals => {
+                tasks::in_state(state, query, TaskState::AwaitingApproval).await.map(|value| ok(&value))
+            }
+            Operation::DeadLetters => tasks::in_state(state, query, TaskState::Dead).await.map(|value| ok(&value)),
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
             Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
             Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
             Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
+            Operation::Validate => validate::validate(state, asked).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
+            Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
+            Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),
+            Operation::Replay => replay::replay(state, asked).await.map(|value| ok(&value)),
+            Operation::ReplayOne => replay::one(state, id, asked).await.map(|value| ok(&value)),
+            Operation::Secrets => secrets::list(state).await.map(|value| ok(&value)),
+            Operation::PutSecret => secrets::put(state, id, asked).await,
+            Operation::Docs => Ok(docs::page()),
+            Operation::WebhookEvents => deliveries::list(state, query).await.map(|value| ok(&value)),
+            Operation::WebhookStats => deliveries::stats(state, query).await.map(|value| ok(&value)),
+            Operation::TestWebhook => replay::test(state, id, asked).await.map(|value| ok(&value)),
+            Operation::CreateWebhook
+            | Operation::BuiltinWebhook
+            | Operation::EditBuiltinWebhook
+            | Operation::EditWebhook
+            | Operation::PatchWebhook
+            | Operation::DeleteWebhook
+            | Operation::EnableWebhook
+            | Operation::DisableWebhook
+            | Operation::Commands
+            | Operation::AddCommand
+            | Operation::PutCommand
+            | Operation::DeleteCommand => self.webhook(operation, id, asked).await,
+            Operation::RegistrySkills
+            | Operation::UploadSkill
+            | Operation::SkillContent
+            | Operation::PutSkillContent
+            | Operation::DeleteSkill
+            | Operation::RegistryAgents
+            | Operation::UploadAgent
+            | Operation::AgentContent
+            | Operation::PutAgentContent
+            | Operation::DeleteAgent => self.registry(operation, id, asked).await,
+            Operation::Chat => chat::say(state, asked).await,
+            Operation::Conversations => chat::conversations(state).await.map(|value| ok(&value)),
+            Operation::Conversation => chat::conversation(state, id).await.map(|value| ok(&value)),
+            Operation::Messages => chat::messages(state, id).await.map(|value| ok(&value)),
+            Operation::Me => Ok(ok(&tokens::me(asked.caller))),
+            Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
+            Operation::CreateToken => tokens::create(state, asked).await,
+            Operation::RevokeToken => tokens::revoke(state, id, asked).await.map(|value| ok(&value)),
+        }
+    }
+
+    /// What is about skills and agents as files.
+    async fn registry(&self, operation: Operation, name: &str, asked: &Asked<'_>) -> Result<Answer> {
+        let state = &*self.state;
+        match operation {
+            Operation::RegistrySkills => index::skills(state).map(|value| ok(&value)),
+            Operation::UploadSkill => registry::upload(state, Kind::Skill, asked).await,
+            Operation::SkillContent => registry::content(state, Kind::Skill, name).await,
+            Operation::PutSkillContent => registry::put(state, Kind::Skill, name, asked).await,
+            Operation::DeleteSkill => registry::delete(state, Kind::Skill, name, asked).await,
+            Operation::RegistryAgents => index::agents(state).map(|value| ok(&value)),
+            Operation::UploadAgent => registry::upload(state, Kind::Agent, asked).await,
+            Operation::AgentContent => registry::content(state, Kind::Agent, name).await,
+            Operation::PutAgentContent => registry::put(state, Kind::Agent, name, asked).await,
+            Operation::DeleteAgent => registry::delete(state, Kind::Agent, name, asked).await,
+            _ => Err(Error::new(Code::Bug, "this is about no file")),
+        }
+    }
+
+    /// What is about one webhook and its file.
+    async fn webhook(&self, operation: Operation, id: &str, asked: &Asked<'_>) -> Result<Answer> {
+        let (state, name) = (&*self.state, asked.names.get(1).copied().unwrap_or_default());
+        match operation {
+            Operation::CreateWebhook => changes::create(state, asked).await,
+            Operation::BuiltinWebhook => {
+                changes::builtin(state, id)?;
+                index::webhook(state, id).map(|value| ok(&value))
+            }
+            Operation::EditBuiltinWebhook => changes::edit_builtin(state, id, asked).await,
+            Operation::EditWebhook | Operation::PatchWebhook => changes::edit(state, id, asked).await,
+            Operation::DeleteWebhook => changes::remove(state, id, asked).await,
+            Operation::EnableWebhook => changes::enable(state, id, true, asked).await,
+            Operation::DisableWebhook => changes::enable(state, id, false, asked).await,
+            Operation::Commands => changes::commands(state, id).map(|value| ok(&value)),
+            Operation::AddCommand => changes::add_command(state, id, asked).await,
+            Operation::PutCommand => changes::put_command(state, id, name, asked).await,
+            Operation::DeleteCommand => changes::remove_command(state, id, name, asked).await,
+            _ => Err(Error::new(Code::Bug, "this is about no webhook")),
         }
     }
 }

@@ -8,16 +8,23 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
+use super::guard::Hosts;
+use crate::change::Changes;
 use crate::error::{Code, Error, Result};
+use crate::http::intake::Intake;
 use crate::ledger::Ledger;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::digest::Digest;
 use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
+use crate::model::provider::facts::Facts;
 use crate::model::spec::WebhookSpec;
 use crate::reconcile::record::Progress;
 use crate::reconcile::versions::Versions;
 use crate::seam::Clock;
+use crate::secrets::Secrets;
 use crate::telemetry::metrics::{Metrics, Resources};
 
 /// Everything that the admin API needs.
@@ -31,8 +38,26 @@ pub struct ApiState {
     pub metrics: Metrics,
     pub clock: Clock,
     pub started_at: Timestamp,
+    pub access: Access,
+    /// Makes changes of files; absent where there is no tree.
+    pub changes: Option<Changes>,
+    /// Tells which secrets are set, and seals new ones.
+    pub secrets: Option<Secrets>,
+    /// Takes deliveries in once more.
+    pub intake: Option<Arc<Intake>>,
+    pub hosts: Hosts,
+    /// Cancelled when the service drains: what stays open ends then.
+    pub stop: CancellationToken,
     /// What providers call, without a path: `https://hooks.example.org`.
     pub receiver_url: String,
+}
+
+impl ApiState {
+    /// # Errors
+    /// SH0410 where nothing is received.
+    pub fn intake(&self) -> Result<&Arc<Intake>> {
+        self.intake.as_ref().ok_or_else(|| Error::new(Code::NotReady, "no deliveries are taken in here"))
+    }
 }
 
 /// The index as people see it.
@@ -88,6 +113,9 @@ pub struct ProviderView {
     pub source: String,
     /// Slots for secrets; never a value.
     pub secret_slots: Vec<String>,
+    /// How it verifies, what it tells, where it answers.
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 /// One condition of a resource, as `kubectl` users know them.

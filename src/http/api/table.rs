@@ -1,7 +1,10 @@
 //! Every address of the admin API: what is served is what stands here, and the documentation is made from it.
 
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use warp::http::Method;
+
+use crate::model::token::Scope;
 
 /// The most items of one page.
 pub const LIMIT_MAX: u64 = 10_000;
@@ -10,7 +13,7 @@ pub const WAIT_SECONDS_MAX: u64 = 25;
 /// What JSON readers keep exact.
 const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// One address: method, path with at most one `{id}`, what it does.
+/// One address: method, path with names in braces, what it does.
 #[derive(Debug)]
 pub struct Route {
     pub method: &'static str,
@@ -40,10 +43,50 @@ pub enum Operation {
     TaskLogs,
     CancelTask,
     RetryTask,
+    ApproveTask,
+    RejectTask,
+    Approvals,
+    DeadLetters,
     Deliveries,
     Delivery,
     ExplainDelivery,
     Events,
+    Stream,
+    StreamTicket,
+    CreateWebhook,
+    BuiltinWebhook,
+    EditBuiltinWebhook,
+    WebhookEvents,
+    WebhookStats,
+    EditWebhook,
+    PatchWebhook,
+    DeleteWebhook,
+    EnableWebhook,
+    DisableWebhook,
+    Commands,
+    AddCommand,
+    PutCommand,
+    DeleteCommand,
+    TestWebhook,
+    RegistrySkills,
+    UploadSkill,
+    SkillContent,
+    PutSkillContent,
+    DeleteSkill,
+    RegistryAgents,
+    UploadAgent,
+    AgentContent,
+    PutAgentContent,
+    DeleteAgent,
+    Replay,
+    ReplayOne,
+    Secrets,
+    PutSecret,
+    Docs,
+    Me,
+    Tokens,
+    CreateToken,
+    RevokeToken,
     Recent,
     Spending,
     Picture,
@@ -55,6 +98,11 @@ pub enum Operation {
     Diff,
     Plan,
     Rollback,
+    Chat,
+    Conversations,
+    Conversation,
+    Messages,
+    Validate,
 }
 
 const fn get(path: &'static str, operation: Operation, summary: &'static str) -> Route {
@@ -63,6 +111,18 @@ const fn get(path: &'static str, operation: Operation, summary: &'static str) ->
 
 const fn post(path: &'static str, operation: Operation, summary: &'static str) -> Route {
     Route { method: "POST", path, summary, operation }
+}
+
+const fn put(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "PUT", path, summary, operation }
+}
+
+const fn patch(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "PATCH", path, summary, operation }
+}
+
+const fn delete(path: &'static str, operation: Operation, summary: &'static str) -> Route {
+    Route { method: "DELETE", path, summary, operation }
 }
 
 pub const ROUTES: &[Route] = &[
@@ -74,7 +134,32 @@ pub const ROUTES: &[Route] = &[
     get("/api/openapi.json", Operation::OpenApi, "This list as an OpenAPI 3.1 document"),
     get("/api/status", Operation::Status, "Version, index, queue and when the service was started"),
     get("/api/webhooks", Operation::Webhooks, "Every webhook with its conditions"),
+    post("/api/webhooks", Operation::CreateWebhook, "Makes a webhook, or adds commands to the one of its provider"),
+    get("/api/webhooks/events", Operation::WebhookEvents, "Deliveries to all webhooks, newest first"),
+    get("/api/webhooks/stats", Operation::WebhookStats, "What came to each webhook lately, and what became of it"),
+    get("/api/webhooks/static/{id}", Operation::BuiltinWebhook, "One built-in webhook"),
+    put("/api/webhooks/static/{id}", Operation::EditBuiltinWebhook, "Sets fields of a built-in webhook"),
     get("/api/webhooks/{id}", Operation::Webhook, "One webhook: effective spec, generation, conditions, diagnostics"),
+    put("/api/webhooks/{id}", Operation::EditWebhook, "Sets fields of a webhook; what is not named stays"),
+    patch("/api/webhooks/{id}", Operation::PatchWebhook, "Sets fields of a webhook; what is not named stays"),
+    delete("/api/webhooks/{id}", Operation::DeleteWebhook, "Removes a webhook and keeps its skill"),
+    post("/api/webhooks/{id}/enable", Operation::EnableWebhook, "Enables a webhook"),
+    post("/api/webhooks/{id}/disable", Operation::DisableWebhook, "Disables a webhook: deliveries are answered 403"),
+    post("/api/webhooks/{id}/test", Operation::TestWebhook, "What the webhook would do about a sample; nothing runs"),
+    get("/api/webhooks/{id}/commands", Operation::Commands, "The commands of a webhook, and where each comes from"),
+    post("/api/webhooks/{id}/commands", Operation::AddCommand, "Adds a command; one that is built in is overridden"),
+    put("/api/webhooks/{id}/commands/{name}", Operation::PutCommand, "Makes or replaces a command"),
+    delete("/api/webhooks/{id}/commands/{name}", Operation::DeleteCommand, "Removes a command that a file has added"),
+    get("/api/registry/skills", Operation::RegistrySkills, "Every skill and what it says about webhooks"),
+    post("/api/registry/skills/upload", Operation::UploadSkill, "Makes or replaces a skill with its files"),
+    get("/api/registry/skills/{name}/content", Operation::SkillContent, "The SKILL.md of a skill, with its `ETag`"),
+    put("/api/registry/skills/{name}/content", Operation::PutSkillContent, "Replaces the SKILL.md of a skill"),
+    delete("/api/registry/skills/{name}", Operation::DeleteSkill, "Deletes a skill, and so the webhook that it makes"),
+    get("/api/registry/agents", Operation::RegistryAgents, "Every agent"),
+    post("/api/registry/agents/upload", Operation::UploadAgent, "Makes or replaces an agent"),
+    get("/api/registry/agents/{name}/content", Operation::AgentContent, "The file of an agent, with its `ETag`"),
+    put("/api/registry/agents/{name}/content", Operation::PutAgentContent, "Replaces the file of an agent"),
+    delete("/api/registry/agents/{name}", Operation::DeleteAgent, "Deletes an agent that no command names"),
     get("/api/skills", Operation::Skills, "Every skill and what it says about webhooks"),
     get("/api/agents", Operation::Agents, "Every agent"),
     get("/api/providers", Operation::Providers, "Every provider definition"),
@@ -83,9 +168,22 @@ pub const ROUTES: &[Route] = &[
     get("/api/tasks/{id}/logs", Operation::TaskLogs, "What the task's agent said and did"),
     post("/api/tasks/{id}/cancel", Operation::CancelTask, "Cancels a task, or asks a running one to stop"),
     post("/api/tasks/{id}/retry", Operation::RetryTask, "Puts a task that has ended in the queue again"),
+    post("/api/tasks/{id}/approve", Operation::ApproveTask, "Lets a task run that waits for an approval"),
+    post("/api/tasks/{id}/reject", Operation::RejectTask, "Ends a task that waits for an approval"),
+    get("/api/approvals", Operation::Approvals, "Tasks that wait for an approval, newest first"),
+    get("/api/dead-letters", Operation::DeadLetters, "Tasks that failed for good, newest first"),
     get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
     get("/api/deliveries/{id}", Operation::Delivery, "One delivery with its request"),
     get("/api/deliveries/{id}/explain", Operation::ExplainDelivery, "Why each command did or did not match"),
+    post("/api/deliveries/replay", Operation::Replay, "Sends deliveries again; only counts and tries unless told so"),
+    post("/api/deliveries/{id}/replay", Operation::ReplayOne, "Sends a delivery again, or tries it"),
+    get(
+        "/api/secrets",
+        Operation::Secrets,
+        "Which secrets are set, where, and when they were last used; never a value",
+    ),
+    put("/api/secrets/{id}", Operation::PutSecret, "Seals a secret into the file of a webhook"),
+    get("/api/docs", Operation::Docs, "This list as a page"),
     get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
@@ -98,7 +196,18 @@ pub const ROUTES: &[Route] = &[
     post("/api/webhooks/{id}/suspend", Operation::SuspendWebhook, "Stores deliveries and holds the tasks back"),
     post("/api/webhooks/{id}/resume", Operation::ResumeWebhook, "Lets the tasks of a webhook go"),
     post("/api/rollback", Operation::Rollback, "Brings the configuration of a commit back, by a new commit"),
+    post("/api/validate", Operation::Validate, "What would be said about a file before it is one; nothing is written"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
+    get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
+    post("/api/stream/ticket", Operation::StreamTicket, "A ticket for one stream, for those who can send no header"),
+    post("/api/chat", Operation::Chat, "Says something: begins the task that answers, in a conversation"),
+    get("/api/conversations", Operation::Conversations, "Conversations, the one with the newest message first"),
+    get("/api/conversations/{id}", Operation::Conversation, "One conversation"),
+    get("/api/conversations/{id}/messages", Operation::Messages, "What was said in it, the oldest first"),
+    get("/api/me", Operation::Me, "Who the request comes from, and what he may do"),
+    get("/api/tokens", Operation::Tokens, "Every token: its scopes, when it expires and when it was last used"),
+    post("/api/tokens", Operation::CreateToken, "Makes a token; what it reads as is shown this once"),
+    delete("/api/tokens/{id}", Operation::RevokeToken, "Revokes a token; what is open by it is closed"),
 ];
 
 /// A query parameter.
@@ -131,7 +240,21 @@ const BEFORE: Parameter = parameter("before", Form::Text, "Only items older than
 const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this webhook");
 const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
 const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
+const WAIT_LIVE: Parameter = parameter("wait", Form::Flag, "`false` answers before it is in force");
+const PROPOSE: Parameter = parameter("propose", Form::Flag, "Asks for a branch that a person merges");
+const DRY_RUN: Parameter = parameter("dry_run", Form::Flag, "`false` does it; else it is only tried");
+const KIND: Parameter =
+    parameter("kind", Form::Text, "Only these kinds of happenings, separated by commas, for example `task.*`");
+const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
+const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
+const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
 const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
+const DIGEST: Parameter = parameter(
+    "digest",
+    Form::Text,
+    "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused",
+);
+const REASON: Parameter = parameter("reason", Form::Text, "What is said at the source about a rejection");
 const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
 const SINCE: Parameter =
     parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
@@ -154,10 +277,32 @@ impl Operation {
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
             Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
+            Operation::Approvals | Operation::DeadLetters => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::ApproveTask | Operation::RejectTask => &[DIGEST, REASON],
             Operation::TaskLogs => &[FROM, LIMIT],
-            Operation::Deliveries => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::Deliveries | Operation::WebhookEvents => &[WEBHOOK, LIMIT, BEFORE],
+            Operation::WebhookStats => &[LIMIT],
+            Operation::ReplayOne => &[DRY_RUN],
+            Operation::CreateWebhook
+            | Operation::EditBuiltinWebhook
+            | Operation::EditWebhook
+            | Operation::PatchWebhook
+            | Operation::DeleteWebhook
+            | Operation::EnableWebhook
+            | Operation::DisableWebhook
+            | Operation::AddCommand
+            | Operation::PutCommand
+            | Operation::DeleteCommand
+            | Operation::UploadSkill
+            | Operation::PutSkillContent
+            | Operation::DeleteSkill
+            | Operation::UploadAgent
+            | Operation::PutAgentContent
+            | Operation::DeleteAgent
+            | Operation::PutSecret => &[WAIT_LIVE, PROPOSE],
             Operation::Delivery => &[BODY],
             Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
+            Operation::Stream => &[SINCE, KIND, WEBHOOK, STREAM_DELIVERY, STREAM_TASK, FROM, TICKET],
             Operation::Recent => &[HOURS],
             Operation::Spending => &[DAYS],
             Operation::Picture => &[SEARCH, LIMIT],
@@ -165,42 +310,109 @@ impl Operation {
             Operation::Diff | Operation::Plan => &[FROM_REVISION, TO_REVISION],
             Operation::Rollback => &[REVISION],
             Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
-            Operation::Live
-            | Operation::Ready
-            | Operation::Health
-            | Operation::Metrics
-            | Operation::Routes
-            | Operation::OpenApi
-            | Operation::Status
-            | Operation::Webhooks
-            | Operation::Webhook
-            | Operation::Skills
-            | Operation::Agents
-            | Operation::Providers
-            | Operation::Task
-            | Operation::CancelTask
-            | Operation::RetryTask
-            | Operation::ExplainDelivery
-            | Operation::Suspend
-            | Operation::Resume
-            | Operation::SuspendWebhook
-            | Operation::ResumeWebhook => &[],
+            _ => &[],
         }
     }
-}
 
-impl Operation {
+    /// What the caller must be allowed; `None`: anyone who reaches the listener. Who only looks needs `read`, who does
+    /// something `write`, unless it stands here.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Operation::Live | Operation::Ready => None,
+            Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
+            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
+                Some(Scope::Admin)
+            }
+            _ if ROUTES.iter().all(|route| route.operation != self || route.method == "GET") => Some(Scope::Read),
+            _ => Some(Scope::Write),
+        }
+    }
+
+    /// The JSON body that it takes; `None`: no body.
+    pub fn body(self) -> Option<fn(&mut SchemaGenerator) -> Schema> {
+        match self {
+            Operation::CreateToken => Some(SchemaGenerator::subschema_for::<super::tokens::NewToken>),
+            Operation::Validate => Some(SchemaGenerator::subschema_for::<super::validate::Draft>),
+            Operation::CreateWebhook => Some(SchemaGenerator::subschema_for::<super::changes::NewWebhook>),
+            Operation::EditBuiltinWebhook | Operation::EditWebhook | Operation::PatchWebhook => {
+                Some(SchemaGenerator::subschema_for::<super::changes::WebhookFields>)
+            }
+            Operation::AddCommand | Operation::PutCommand => {
+                Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
+            }
+            Operation::Chat => Some(SchemaGenerator::subschema_for::<super::chat::Say>),
+            Operation::TestWebhook => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
+            Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
+            Operation::UploadSkill | Operation::UploadAgent => {
+                Some(SchemaGenerator::subschema_for::<super::registry::Upload>)
+            }
+            Operation::PutSkillContent | Operation::PutAgentContent => {
+                Some(SchemaGenerator::subschema_for::<super::registry::Content>)
+            }
+            Operation::PutSecret => Some(SchemaGenerator::subschema_for::<super::secrets::NewSecret>),
+            _ => None,
+        }
+    }
+
+    /// What else its body may be.
+    pub fn other_media(self) -> &'static [&'static str] {
+        match self {
+            Operation::PutSkillContent | Operation::PutAgentContent => &["text/markdown"],
+            Operation::UploadSkill | Operation::UploadAgent => &["multipart/form-data"],
+            _ => &[],
+        }
+    }
+
+    /// Largest body in bytes.
+    pub fn body_bytes_max(self) -> u64 {
+        match self {
+            Operation::UploadSkill
+            | Operation::UploadAgent
+            | Operation::PutSkillContent
+            | Operation::PutAgentContent
+            | Operation::TestWebhook => 8 << 20,
+            Operation::Chat => 256 << 10,
+            _ => 64 << 10,
+        }
+    }
+
+    /// Whether its answer may show what is shown only once.
+    pub fn shows_secrets(self) -> bool {
+        matches!(self, Operation::CreateToken | Operation::StreamTicket)
+    }
+
     /// The statuses of its good answers.
     pub fn statuses(self) -> &'static [u16] {
-        if self == Operation::Reconcile { &[200, 202] } else { &[200] }
+        match self {
+            Operation::Reconcile => &[200, 202],
+            Operation::CreateToken => &[201],
+            Operation::Chat => &[202],
+            Operation::CreateWebhook | Operation::AddCommand | Operation::UploadSkill | Operation::UploadAgent => {
+                &[200, 201, 202]
+            }
+            Operation::EditBuiltinWebhook
+            | Operation::EditWebhook
+            | Operation::PatchWebhook
+            | Operation::DeleteWebhook
+            | Operation::EnableWebhook
+            | Operation::DisableWebhook
+            | Operation::PutCommand
+            | Operation::DeleteCommand
+            | Operation::PutSkillContent
+            | Operation::DeleteSkill
+            | Operation::PutAgentContent
+            | Operation::DeleteAgent
+            | Operation::PutSecret => &[200, 202],
+            _ => &[200],
+        }
     }
 }
 
 /// What there is at an address.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// With what stands in the place of `{id}`.
-    Operation(Operation, Option<&'a str>),
+    /// With what stands in the place of the names in braces.
+    Operation(Operation, Vec<&'a str>),
     /// The address is known, with these methods.
     OtherMethods(String),
     Nothing,
@@ -210,9 +422,9 @@ pub enum Found<'a> {
 pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
     for route in ROUTES {
-        let Some(id) = captures(route.path, path) else { continue };
+        let Some(names) = captures(route.path, path) else { continue };
         if route.method == method.as_str() {
-            return Found::Operation(route.operation, id);
+            return Found::Operation(route.operation, names);
         }
         allowed.push(route.method);
         if route.method == "GET" {
@@ -222,13 +434,28 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     if allowed.is_empty() { Found::Nothing } else { Found::OtherMethods(allowed.join(", ")) }
 }
 
-/// `None`: the path is another one. `Some(None)`: it is this one and has no `{id}`.
-fn captures<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let Some((before, after)) = pattern.split_once("{id}") else {
-        return (pattern == path).then_some(None);
-    };
-    let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.is_empty() && !id.contains('/')).then_some(Some(id))
+/// What stands in the place of the names in braces; `None`: the path is another one.
+fn captures<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut names = Vec::new();
+    let mut parts = path.split('/');
+    for expected in pattern.split('/') {
+        let part = parts.next()?;
+        if !expected.starts_with('{') {
+            if part != expected {
+                return None;
+            }
+        } else if part.is_empty() {
+            return None;
+        } else {
+            names.push(part);
+        }
+    }
+    parts.next().is_none().then_some(names)
+}
+
+/// The names in braces of a path.
+pub fn names_in(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
 /// The table for readers.
@@ -239,7 +466,14 @@ pub fn document() -> Value {
             let parameters: Vec<Value> = (route.operation.parameters().iter())
                 .map(|parameter| json!({"name": parameter.name, "summary": parameter.summary}))
                 .collect();
-            json!({"method": route.method, "path": route.path, "summary": route.summary, "parameters": parameters})
+            let scope = route.operation.scope();
+            json!({
+                "method": route.method,
+                "path": route.path,
+                "summary": route.summary,
+                "scope": scope,
+                "parameters": parameters,
+            })
         })
         .collect();
     json!({ "routes": routes })
@@ -252,10 +486,10 @@ mod tests {
     #[test]
     fn every_row_is_found_by_its_own_address() {
         for route in ROUTES {
-            let path = route.path.replace("{id}", "tsk_1");
+            let names: Vec<&str> = names_in(route.path).collect();
+            let path = route.path.replace(['{', '}'], "");
             let method = Method::from_bytes(route.method.as_bytes()).unwrap();
-            let id = route.path.contains("{id}").then_some("tsk_1");
-            assert_eq!(find(&method, &path), Found::Operation(route.operation, id), "{path}");
+            assert_eq!(find(&method, &path), Found::Operation(route.operation, names), "{path}");
         }
     }
 

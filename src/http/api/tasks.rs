@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use super::query::Query;
+use super::request::Asked;
 use super::state::ApiState;
 use super::{not_found, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::ledger::TaskFilter;
+use crate::ledger::rows::Deed;
+use crate::model::approval::{Decider, Decision, prompt_digest};
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
 use crate::model::task::{Task, TaskState};
 
@@ -22,6 +25,32 @@ pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
     let tasks = state.ledger.tasks(filter).await?;
     let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
     page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+}
+
+/// The tasks in one state.
+pub async fn in_state(state: &ApiState, query: &Query, wanted: TaskState) -> Result<Value> {
+    let limit = query.limit()?;
+    let filter = TaskFilter {
+        states: vec![wanted],
+        webhook: query.parsed("webhook", WebhookId::parse)?,
+        before: query.parsed("before", TaskId::parse)?,
+        limit,
+        ..TaskFilter::default()
+    };
+    let tasks = state.ledger.tasks(filter).await?;
+    let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
+    page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+}
+
+/// Approves a task or rejects it, in the name of whoever has access to the service.
+pub async fn decide(state: &ApiState, id: &str, query: &Query, approve: bool) -> Result<Value> {
+    let task = find(state, id).await?;
+    let text = |name: &str| query.parsed(name, |text| Ok::<_, String>(text.to_owned()));
+    let by = Decider::Operator("an operator".to_owned());
+    let decision = Decision { by, approve, digest: text("digest")?, reason: text("reason")? };
+    let task = state.ledger.decide(task.spec.id, decision, state.clock.now()).await?;
+    tracing::info!(task = %task.spec.id, approve, "task decided by hand");
+    Ok(summary(&task))
 }
 
 /// A task without the texts that can be long.
@@ -41,6 +70,8 @@ fn summary(task: &Task) -> Value {
         "url": spec.source.url,
         "attempt": task.attempt,
         "reason": task.reason,
+        "prompt_digest": task.spec.run.approval.as_ref().map(|_| prompt_digest(&task.spec.prompt)),
+        "approved": task.approved,
         "cost_usd": task.result.as_ref().map(|result| result.cost_usd),
         "created_at": spec.created_at,
         "updated_at": task.updated_at,
@@ -75,22 +106,31 @@ pub async fn logs(state: &ApiState, id: &str, query: &Query) -> Result<Value> {
     Ok(json!({ "items": shown(&lines)?, "next": next, "ended": task.state.is_terminal() }))
 }
 
-pub async fn cancel(state: &ApiState, id: &str) -> Result<Value> {
+pub async fn cancel(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
     let task = find(state, id).await?;
     let task = state.ledger.cancel(task.spec.id, state.clock.now()).await?;
-    tracing::info!(task = %task.spec.id, "task cancelled by hand");
+    record(state, asked, "task.cancel_asked", &task).await?;
     Ok(summary(&task))
 }
 
-pub async fn retry(state: &ApiState, id: &str) -> Result<Value> {
+pub async fn retry(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
     let task = find(state, id).await?;
     if !task.state.is_terminal() {
         let message = format!("the task is {} and has not ended", task.state.as_str());
         return Err(Error::new(Code::WrongState, message));
     }
     let task = state.ledger.redrive(task.spec.id, state.clock.now()).await?;
-    tracing::info!(task = %task.spec.id, "task queued again by hand");
+    record(state, asked, "task.retry_asked", &task).await?;
     Ok(summary(&task))
+}
+
+/// Keeps who did what to a task.
+async fn record(state: &ApiState, asked: &Asked<'_>, kind: &str, task: &Task) -> Result<()> {
+    let (spec, actor) = (&task.spec, asked.caller.actor());
+    tracing::info!(task = %spec.id, actor, kind, "a person steers a task");
+    let message = format!("`{}` is {} now", spec.command, task.state.as_str());
+    let (webhook, delivery, task) = (Some(spec.webhook.clone()), spec.delivery, Some(spec.id));
+    state.ledger.record(Deed { kind: kind.to_owned(), actor, webhook, delivery, task, message }).await
 }
 
 pub async fn events(state: &ApiState, query: &Query) -> Result<Value> {

@@ -19,7 +19,7 @@ pub(super) fn accept(arrived: &Arrived, plan: Plan, body: Bytes, peer: &str, sch
         provider: route.spec.provider.clone(),
         delivery: Some(plan.delivery),
         task: tasks.first().copied(),
-        purpose: Purpose::Ack,
+        purpose: if ack.whole { Purpose::Reply } else { Purpose::Ack },
         call: ack.call,
         text: ack.text,
         part: 0,
@@ -59,7 +59,13 @@ pub(super) fn accept(arrived: &Arrived, plan: Plan, body: Bytes, peer: &str, sch
             body,
         },
         tasks: (plan.tasks.into_iter())
-            .map(|task| NewTask { spec: task.spec, lookup: task.lookup, reply: task.reply, continues: task.continues })
+            .map(|task| NewTask {
+                spec: task.spec,
+                lookup: task.lookup,
+                reply: task.reply,
+                continues: task.continues,
+                says: task.says,
+            })
             .collect(),
     }
 }

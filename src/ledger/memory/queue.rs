@@ -23,6 +23,8 @@ type Order = (i32, Timestamp, TaskId);
 /// `u32::MAX` where there is no limit.
 type Limit = u32;
 type Conversation = Option<Arc<str>>;
+/// Webhook and conversation.
+type Place = (Arc<str>, Conversation);
 
 /// How far the clock may step back before waits are looked at again.
 const STEP_BACK_MAX: SignedDuration = SignedDuration::from_secs(1);
@@ -39,13 +41,18 @@ pub struct Queue {
     /// Queued tasks by birth.
     ages: BTreeSet<(Timestamp, TaskId)>,
     running: BTreeMap<TaskId, u32>,
-    awaiting_approval: BTreeSet<TaskId>,
+    /// Tasks that wait for an approval, by webhook and conversation.
+    approvals: BTreeMap<Place, BTreeSet<TaskId>>,
+    /// Until when something waits for a person.
+    waiting: Timers<TaskId>,
     /// Tasks that wait for the next message of their conversation, by webhook and conversation.
-    asking: BTreeMap<(Arc<str>, Conversation), BTreeSet<TaskId>>,
+    asking: BTreeMap<Place, BTreeSet<TaskId>>,
     revisions: BTreeMap<Digest, usize>,
     /// Webhooks whose tasks a person holds back.
     suspended: BTreeSet<Arc<str>>,
     last_now: Option<Timestamp>,
+    /// Nothing begins before this.
+    paused_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -128,8 +135,14 @@ impl Queue {
                 self.running.insert(id, row.task.attempt);
                 self.count_running(&entry, 1);
             }
-            TaskState::AwaitingApproval => drop(self.awaiting_approval.insert(id)),
-            TaskState::WaitingInput => drop(self.asking.entry(entry.place()).or_default().insert(id)),
+            TaskState::AwaitingApproval => {
+                self.approvals.entry(entry.place()).or_default().insert(id);
+                self.waiting.set(id, entry.due);
+            }
+            TaskState::WaitingInput => {
+                self.asking.entry(entry.place()).or_default().insert(id);
+                self.waiting.set(id, entry.due);
+            }
             TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
             }
         }
@@ -157,15 +170,13 @@ impl Queue {
                 self.running.remove(&id);
                 self.count_running(&entry, -1);
             }
-            TaskState::AwaitingApproval => drop(self.awaiting_approval.remove(&id)),
+            TaskState::AwaitingApproval => {
+                leave(&mut self.approvals, entry.place(), id);
+                self.waiting.remove(id);
+            }
             TaskState::WaitingInput => {
-                let place = entry.place();
-                if let Some(tasks) = self.asking.get_mut(&place) {
-                    tasks.remove(&id);
-                    if tasks.is_empty() {
-                        self.asking.remove(&place);
-                    }
-                }
+                leave(&mut self.asking, entry.place(), id);
+                self.waiting.remove(id);
             }
             TaskState::Succeeded | TaskState::Dead | TaskState::Cancelled | TaskState::Refused | TaskState::Expired => {
             }
@@ -178,7 +189,8 @@ impl Queue {
         while let Some(id) = self.delayed.take_due(now) {
             self.enter_group(id);
         }
-        let room = self.running.len() < running_max;
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+        let room = self.running.len() < running_max && self.paused_until.is_none();
         let held = |task: &TaskId| self.entries.get(task).is_some_and(|entry| self.suspended.contains(&entry.webhook));
         self.heads.iter().filter(|_| room).map(|order| order.2).find(|task| !held(task))
     }
@@ -200,7 +212,25 @@ impl Queue {
 
     /// When something that waits for its time will be due.
     pub fn first_due(&self) -> Option<Timestamp> {
-        self.delayed.first_due().into_iter().chain(self.checking.first_due()).min()
+        let timers = [&self.delayed, &self.checking, &self.waiting].into_iter().filter_map(Timers::first_due);
+        timers.chain(self.paused_until).min()
+    }
+
+    /// Nothing begins until then: whatever began would only meet the same limit.
+    pub fn pause(&mut self, until: Timestamp) {
+        self.paused_until = self.paused_until.max(Some(until));
+    }
+
+    /// Tasks that waited for a person for too long, the longest overdue first.
+    pub fn overdue(&mut self, now: Timestamp, limit: usize) -> Vec<TaskId> {
+        self.notice(now);
+        self.waiting.due(now).take(limit).collect()
+    }
+
+    /// Tasks of this conversation that wait for an approval, oldest first.
+    pub fn awaiting(&self, webhook: &str, conversation: &str) -> Vec<TaskId> {
+        let conversation = Some(conversation).filter(|text| !text.is_empty()).map(Arc::from);
+        self.approvals.get(&(Arc::from(webhook), conversation)).into_iter().flatten().copied().collect()
     }
 
     /// The task whose question the next message of this conversation answers: the one that asked last.
@@ -224,7 +254,7 @@ impl Queue {
     /// Without what this does not know: dead letters and the outbox.
     pub fn depth(&self) -> Depth {
         let (queued, running) = (self.ages.len(), self.running.len());
-        let awaiting_approval = self.awaiting_approval.len();
+        let awaiting_approval = self.approvals.values().map(BTreeSet::len).sum();
         let waiting_input = self.asking.values().map(BTreeSet::len).sum();
         Depth {
             checking: self.entries.len() - queued - running - awaiting_approval - waiting_input,
@@ -233,6 +263,7 @@ impl Queue {
             running,
             waiting_input,
             oldest_queued_at: self.ages.first().map(|(at, _)| *at),
+            paused_until: self.paused_until,
             ..Depth::default()
         }
     }
@@ -244,6 +275,9 @@ impl Queue {
         if stepped_back {
             self.delayed.clamp(now);
             self.checking.clamp(now);
+            self.waiting.clamp(now);
+            // Whether the limit still holds is soon found out.
+            self.paused_until = None;
         }
         self.last_now = Some(now);
     }
@@ -331,6 +365,15 @@ impl Queue {
         let Some(conversation) = conversation else { return };
         if self.conversations.get(conversation).is_some_and(|talk| talk.running == 0 && talk.lanes.is_empty()) {
             self.conversations.remove(conversation);
+        }
+    }
+}
+
+fn leave(places: &mut BTreeMap<Place, BTreeSet<TaskId>>, place: Place, id: TaskId) {
+    if let Some(tasks) = places.get_mut(&place) {
+        tasks.remove(&id);
+        if tasks.is_empty() {
+            places.remove(&place);
         }
     }
 }

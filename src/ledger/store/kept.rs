@@ -9,8 +9,10 @@ use super::codec::{self, Row, json_rows, packed_rows};
 use super::compact::{Fields, Rest};
 use crate::error::Result;
 use crate::ledger::rows::{
-    Conversation, Delivery, Generation, Happening, LogLine, OutboxItem, OutboxState, RawRequest, Suspension,
+    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, OutboxState, RawRequest,
+    Suspension, Token,
 };
+use crate::model::approval::Given;
 use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
 use crate::model::provider::{PreparedCall, PreparedLookup};
@@ -24,6 +26,12 @@ pub struct SpecRow {
     pub provider: ProviderName,
     pub lookup: Option<PreparedLookup>,
     pub reply: Option<PreparedCall>,
+    /// The task that waits for what this one was told.
+    #[serde(default)]
+    pub continues: Option<TaskId>,
+    /// What it says, where it runs no agent.
+    #[serde(default)]
+    pub says: Option<Vec<String>>,
 }
 
 /// What changes while a task lives; stored as it is once the task has ended.
@@ -40,6 +48,9 @@ pub struct TaskRow {
     pub cancel_requested: bool,
     /// The provider said that the actor may do this; false until it was asked.
     pub allowed: bool,
+    /// The approval that was given for it.
+    #[serde(default)]
+    pub approved: Option<Given>,
     pub result: Option<RunResult>,
 }
 
@@ -57,6 +68,7 @@ impl TaskRow {
             updated_at: now,
             cancel_requested: false,
             allowed: false,
+            approved: None,
             result: None,
         }
     }
@@ -71,6 +83,7 @@ impl TaskRow {
             not_before: self.not_before,
             updated_at: self.updated_at,
             cancel_requested: self.cancel_requested,
+            approved: self.approved,
             result: self.result,
         }
     }
@@ -89,10 +102,10 @@ pub struct LiveRow {
     pub revision: Digest,
 }
 
-/// Version 2 knows two states more; rows of version 1 read the same.
+/// Version 2 knows two states more; rows of version 1 read the same. Version 3 ends with the approval.
 impl Row for LiveRow {
     const TABLE: &'static str = "live";
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn to_content(&self) -> Result<Vec<u8>> {
         let mut fields = Fields::default();
@@ -115,10 +128,11 @@ impl Row for LiveRow {
         fields.u32(self.concurrency.unwrap_or(u32::MAX));
         fields.text(&self.conversation);
         fields.bytes(self.revision.as_bytes());
+        fields.json(task.approved.as_ref())?;
         Ok(fields.into_bytes())
     }
 
-    fn from_content(_version: u8, content: &[u8]) -> Result<Self> {
+    fn from_content(version: u8, content: &[u8]) -> Result<Self> {
         let mut rest = Rest(content);
         let state = rest.byte()?;
         let task = TaskRow {
@@ -132,9 +146,10 @@ impl Row for LiveRow {
             webhook: WebhookId::parse(rest.text()?).map_err(codec::unreadable)?,
             delivery: rest.id()?.map(DeliveryId),
             reason: rest.json()?,
+            approved: None,
             result: rest.json()?,
         };
-        Ok(Self {
+        let mut row = Self {
             task,
             delay_ms: rest.u64()?,
             priority: rest.i32()?,
@@ -142,7 +157,12 @@ impl Row for LiveRow {
             concurrency: Some(rest.u32()?).filter(|limit| *limit != u32::MAX),
             conversation: rest.text()?.to_owned(),
             revision: Digest::parse(&hex::encode(rest.array::<32>()?)).map_err(codec::unreadable)?,
-        })
+        };
+        // Before version 3 nothing had to be approved.
+        if version >= 3 {
+            row.task.approved = rest.json()?;
+        }
+        Ok(row)
     }
 }
 
@@ -365,6 +385,38 @@ pub struct ConversationRow {
     pub updated_at: Timestamp,
 }
 
+/// What the runs of a webhook used in one day, under the day and the webhook's id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpendRow {
+    pub runs: u32,
+    pub usd: f64,
+}
+
+/// The agent program's own record of a conversation, packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranscriptRow {
+    pub session_id: String,
+    pub content: Vec<u8>,
+}
+
+impl Row for TranscriptRow {
+    const TABLE: &'static str = "transcripts";
+
+    fn to_content(&self) -> Result<Vec<u8>> {
+        let mut fields = Fields::default();
+        fields.text(&self.session_id);
+        let mut content = fields.into_bytes();
+        content.extend_from_slice(&codec::pack(&self.content));
+        Ok(content)
+    }
+
+    fn from_content(_version: u8, content: &[u8]) -> Result<Self> {
+        let mut rest = Rest(content);
+        let session_id = rest.text()?.to_owned();
+        Ok(Self { session_id, content: codec::unpack(rest.0)?.into() })
+    }
+}
+
 /// What happened in one commit, under the number of the first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HappeningRow {
@@ -398,6 +450,8 @@ json_rows! {
     ConversationRow: "conversations";
     Generation: "generations";
     Suspension: "suspended";
+    Token: "tokens";
+    SpendRow: "spend";
     LogSizeRow: "log-sizes";
     LayoutRow: "layout";
 }
@@ -408,4 +462,5 @@ packed_rows! {
     CallRow: "calls";
     HappeningRow: "happenings";
     LogRow: "logs";
+    KeptAnswer: "kept-answers";
 }

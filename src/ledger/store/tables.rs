@@ -13,10 +13,10 @@ use super::Failure;
 use super::codec::{self, Row};
 use super::kept::{
     BodyRow, CallRow, ConversationRow, DedupeRow, HappeningRow, LayoutRow, LiveRow, LogRow, LogSizeRow, OutboxRow,
-    PendingRow, SpecRow, TaskRow,
+    PendingRow, SpecRow, SpendRow, TaskRow, TranscriptRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation, Suspension};
+use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Suspension, Token};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -174,9 +174,13 @@ tables! {
     conversations: ConversationRow,
     generations: Generation,
     suspended: Suspension,
+    spend: SpendRow,
+    transcripts: TranscriptRow,
     happenings: HappeningRow,
     logs: LogRow,
     log_sizes: LogSizeRow,
+    tokens: Token,
+    answers: KeptAnswer,
 }
 
 /// A view of the ledger as it was at one instant.

@@ -109,12 +109,22 @@ async fn contents(ledger: &Ledger) -> Contents {
         {
             put(format!("{id} conversation"), format!("{conversation:?}"));
         }
-        let Task { spec, state, reason, attempt, attempts_spent, not_before, updated_at, cancel_requested, result } =
-            task;
+        let Task {
+            spec,
+            state,
+            reason,
+            attempt,
+            attempts_spent,
+            not_before,
+            updated_at,
+            cancel_requested,
+            approved,
+            result,
+        } = task;
         let given_up = reason.as_ref().is_some_and(|reason| reason.code == Code::LedgerDamaged);
         assert!(!given_up || state == TaskState::Dead, "{id} is {state:?}");
         let fate = format!(
-            "{state:?} {reason:?} {attempt} {attempts_spent} {not_before} {updated_at} {cancel_requested} {result:?}"
+            "{state:?} {reason:?} {attempt} {attempts_spent} {not_before} {updated_at} {cancel_requested} {approved:?} {result:?}"
         );
         put(format!("{id} fate"), if given_up { FATE_OPEN.to_owned() } else { fate });
         put(id.to_string(), format!("{spec:?}"));

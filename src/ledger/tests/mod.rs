@@ -1,5 +1,6 @@
 //! Tests of the ledger as a whole.
 
+mod approvals;
 mod crash;
 mod damage;
 mod disk;
@@ -70,7 +71,7 @@ pub fn task_spec() -> TaskSpec {
 }
 
 pub fn new_task(spec: TaskSpec) -> NewTask {
-    NewTask { spec, lookup: None, reply: Some(call()), continues: None }
+    NewTask { spec, lookup: None, reply: Some(call()), continues: None, says: None }
 }
 
 /// A delivery of these tasks at second 0.

@@ -344,7 +344,8 @@ async fn conversations_and_generations_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(directory.path());
     assert_eq!(ledger.conversation("c").await.unwrap(), Conversation::default());
-    let conversation = Conversation { session_id: Some("s".to_owned()), session_cost_usd: 0.5, turns: 2 };
+    let conversation =
+        Conversation { session_id: Some("s".to_owned()), session_cost_usd: 0.5, turns: 2, begun_by: None };
     ledger.put_conversation("c", conversation.clone()).await.unwrap();
     let generation = Generation { number: 7, digest: Digest::of(b"g") };
     let blocking = ledger.clone();

@@ -7,7 +7,7 @@ use crate::ledger::encode::{EncodedAccept, EncodedTask};
 use crate::ledger::memory::Due;
 use crate::ledger::store::Failure;
 use crate::ledger::store::tables::{TaskOf, join};
-use crate::model::ids::{DeliveryId, TaskId};
+use crate::model::ids::{DeliveryId, TaskId, WebhookId};
 use crate::model::task::TaskState;
 
 impl Ledgers<'_, '_> {
@@ -28,7 +28,7 @@ impl Ledgers<'_, '_> {
         let started = format!("{} tasks, {} calls", accept.tasks.len(), accept.outbox.len());
         self.happen("delivery.received", Some(&accept.webhook), (Some(accept.id), None), started);
         for task in &accept.tasks {
-            self.insert_task(accept, task)?;
+            self.insert_task(&accept.webhook, task)?;
         }
         for call in &accept.outbox {
             self.insert_call(call)?;
@@ -61,7 +61,7 @@ impl Ledgers<'_, '_> {
         for task in &accept.tasks {
             known |= self.memory.queue.contains(task.id) || self.tables.tasks.has(task.id.as_bytes())?;
         }
-        for call in &accept.outbox {
+        for call in accept.outbox.iter().chain(accept.tasks.iter().flat_map(|task| &task.calls)) {
             known |= self.memory.outbox.contains(call.id) || self.tables.outbox.has(&call.key)?;
         }
         match known {
@@ -82,7 +82,7 @@ impl Ledgers<'_, '_> {
     }
 
     /// The child goes on with it; its own part is done.
-    fn hand_over(&mut self, parent: TaskId, child: TaskId) -> Step<()> {
+    pub(super) fn hand_over(&mut self, parent: TaskId, child: TaskId) -> Step<()> {
         let (spec, mut row) = self.load(parent)?;
         let was = row.state;
         row.state = TaskState::Succeeded;
@@ -94,20 +94,41 @@ impl Ledgers<'_, '_> {
         Ok(())
     }
 
-    fn insert_task(&mut self, accept: &EncodedAccept, task: &EncodedTask) -> Step<()> {
+    /// A task of its own, or a child of a task whose delivery was accepted before.
+    pub(super) fn create(&mut self, webhook: &WebhookId, task: &EncodedTask) -> Step<()> {
+        if self.memory.queue.contains(task.id) || self.tables.tasks.has(task.id.as_bytes())? {
+            return Err(Error::new(Code::Conflict, format!("the task `{}` exists already", task.id)).into());
+        }
+        self.insert_task(webhook, task)
+    }
+
+    fn insert_task(&mut self, webhook: &WebhookId, task: &EncodedTask) -> Step<()> {
         if let Some(parent) = task.continues {
             self.hand_over(parent, task.id)?;
         }
         let key = task.id.as_bytes();
         self.tables.specs.put_encoded(key, &task.spec)?;
-        self.tables.live.put_encoded(key, &task.live_bytes)?;
+        match task.live.task.state.is_terminal() {
+            true => self.tables.tasks.put_encoded(key, &task.row)?,
+            false => self.tables.live.put_encoded(key, &task.row)?,
+        }
         if let Some(delivery) = task.delivery.filter(|_| task.came_later) {
             self.tables.tasks_of.put(&join(delivery.as_bytes(), key), &TaskOf)?;
         }
         self.memory.queue.put(task.id, &task.live);
         *self.work = true;
-        let message = format!("`{}` is {}", task.name, task.live.task.state.as_str());
-        self.happen("task.created", Some(&accept.webhook), (task.delivery, Some(task.id)), message);
+        let mut state = task.live.task.state;
+        if state == TaskState::Queued && task.needs_admission {
+            let (spec, mut row) = self.load(task.id)?;
+            let due = self.admit(&spec, &mut row, task.live.task.updated_at)?;
+            self.save(&spec, &mut row, state, due)?;
+            state = row.state;
+        }
+        let message = format!("`{}` is {}", task.name, state.as_str());
+        self.happen("task.created", Some(webhook), (task.delivery, Some(task.id)), message);
+        for call in &task.calls {
+            self.insert_call(call)?;
+        }
         Ok(())
     }
 }

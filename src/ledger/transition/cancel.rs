@@ -41,12 +41,14 @@ impl Ledgers<'_, '_> {
         }
         let must_check = spec.lookup.is_some() && !row.allowed;
         row.state = if must_check { TaskState::Checking } else { TaskState::Queued };
+        // What nobody agreed to is asked for again: neither is it a way around the approval.
         row.attempts_spent = 0;
         row.reason = None;
         row.result = None;
         row.cancel_requested = false;
         row.updated_at = now;
-        self.save(&spec, &mut row, was, Due::at_once(now))?;
+        let due = if must_check { Due::at_once(now) } else { self.admit(&spec, &mut row, now)? };
+        self.save(&spec, &mut row, was, due)?;
         self.happen_to("task.redriven", &spec, &row);
         Ok(row.with(spec.spec))
     }

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::finish::answer_calls;
+use super::approve::approves;
 use super::{Ledgers, Step, wrong_state};
 use crate::error::Code;
 use crate::ledger::command::Verdict;
+use crate::ledger::encode::{answer_calls, said};
 use crate::ledger::memory::Due;
 use crate::ledger::store::Failure;
 use crate::model::backoff;
@@ -40,12 +41,29 @@ impl Ledgers<'_, '_> {
             return Err(wrong_state(id, was, "checked").into());
         }
         row.updated_at = now;
+        let waits_no_more = match spec.continues.filter(|_| *verdict == Ok(true)) {
+            Some(parent) => match self.load(parent) {
+                Ok((_, asked)) => asked.state != TaskState::WaitingInput,
+                Err(Failure::Refused(_)) => true,
+                Err(storage) => return Err(storage),
+            },
+            None => false,
+        };
+        let says = spec.says.as_deref().filter(|_| *verdict == Ok(true));
         let (kind, due) = match verdict {
+            Ok(true) if waits_no_more => {
+                row.state = TaskState::Refused;
+                let message = "somebody else's answer came first".to_owned();
+                row.reason = Some(Reason { code: Code::WrongState, message });
+                ("task.refused", Due::at_once(now))
+            }
             Ok(true) => {
-                row.state = TaskState::Queued;
+                row.state = if says.is_some() { TaskState::Succeeded } else { TaskState::Queued };
+                row.result = says.map(|_| said(&spec.spec));
                 row.allowed = true;
                 row.reason = None;
-                ("task.allowed", Due::at_once(now))
+                let due = if says.is_some() { Due::at_once(now) } else { self.admit(&spec, &mut row, now)? };
+                ("task.allowed", due)
             }
             Ok(false) => {
                 row.state = TaskState::Refused;
@@ -58,7 +76,14 @@ impl Ledgers<'_, '_> {
                 ("task.checking", Due::after(now, (*delay).min(backoff::WAIT_MAX)))
             }
         };
-        let calls = answer_calls(&spec, &row, answers, now)?;
+        // A task that decides about another one has said so itself.
+        let spoken = *verdict == Ok(true) && approves(spec.spec.action).is_some();
+        let answers = if spoken { &[] } else { says.unwrap_or(answers) };
+        let calls = answer_calls(&spec, row.state, answers, now)?;
+        let goes_on = matches!(row.state, TaskState::Queued | TaskState::AwaitingApproval);
+        if let Some(parent) = spec.continues.filter(|_| goes_on) {
+            self.hand_over(parent, id)?;
+        }
         self.save(&spec, &mut row, was, due)?;
         for call in &calls {
             self.insert_call(call)?;

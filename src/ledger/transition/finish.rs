@@ -7,17 +7,13 @@ use jiff::Timestamp;
 use super::{Ledgers, Step};
 use crate::error::{Code, Error, Retry};
 use crate::ledger::Finish;
-use crate::ledger::encode::EncodedCall;
+use crate::ledger::encode::answer_calls;
 use crate::ledger::memory::Due;
-use crate::ledger::rows::{OutboxItem, OutboxState, Purpose};
 use crate::ledger::store::kept::{SpecRow, TaskRow};
 use crate::model::backoff;
-use crate::model::ids::{OutboxId, TaskId};
+use crate::model::ids::TaskId;
 use crate::model::task::{Reason, Task, TaskState};
-use crate::seam::fresh_id;
 
-/// Most parts of one answer.
-pub const PARTS_MAX: usize = 100;
 /// Longest wait for the answer to a question.
 const INPUT_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -42,9 +38,15 @@ impl Ledgers<'_, '_> {
         row.attempts_spent += u32::from(next.spent);
         row.updated_at = now;
         if let Some(result) = result_of(finish) {
+            self.charge(&spec.spec.webhook, result.cost_usd, now)?;
             row.result = Some(result.clone());
         }
-        let calls = answer_calls(&spec, &row, answers, now)?;
+        let calls = answer_calls(&spec, row.state, answers, now)?;
+        if let Finish::Released { reason, delay } = finish
+            && reason.code == Code::AgentLimit
+        {
+            self.memory.queue.pause(Due::after(now, (*delay).min(backoff::WAIT_MAX)).at);
+        }
         self.memory.interrupted.remove(&id);
         self.save(&spec, &mut row, was, Due::after(now, next.delay))?;
         for call in &calls {
@@ -77,6 +79,7 @@ fn next_state(spec: &SpecRow, row: &TaskRow, finish: &Finish) -> Next {
             spent: true,
             kind: "task.asked",
         },
+        Finish::Refused { reason } => ends(TaskState::Refused, Some(reason.clone()), false, "task.refused"),
         Finish::Cancelled { .. } => ends(TaskState::Cancelled, None, true, "task.cancelled"),
         // Whoever asked for the end does not want another try.
         Finish::Failed { reason, .. } | Finish::Dead { reason, .. } if row.cancel_requested => {
@@ -121,41 +124,8 @@ fn result_of(finish: &Finish) -> Option<&crate::model::task::RunResult> {
     match finish {
         Finish::Succeeded { result } | Finish::Asked { result, .. } => Some(result),
         Finish::Failed { result, .. } | Finish::Dead { result, .. } | Finish::Cancelled { result } => result.as_ref(),
-        Finish::Released { .. } => None,
+        Finish::Released { .. } | Finish::Refused { .. } => None,
     }
-}
-
-/// One call for each part of the answer, where the task has ended or asks and the source wants to hear of it.
-pub(super) fn answer_calls(
-    spec: &SpecRow,
-    row: &TaskRow,
-    answers: &[String],
-    now: Timestamp,
-) -> Result<Vec<EncodedCall>, Error> {
-    let speaks = row.state.is_terminal() || row.state == TaskState::WaitingInput;
-    let Some(call) = spec.reply.as_ref().filter(|_| speaks) else { return Ok(Vec::new()) };
-    let answers = &answers[..answers.len().min(PARTS_MAX)];
-    let parts = u32::try_from(answers.len()).unwrap_or(u32::MAX);
-    let items = answers.iter().zip(0..).map(|(text, part)| OutboxItem {
-        id: OutboxId(fresh_id()),
-        webhook: spec.spec.webhook.clone(),
-        provider: spec.provider.clone(),
-        delivery: spec.spec.delivery,
-        task: Some(spec.spec.id),
-        purpose: Purpose::Reply,
-        call: call.clone(),
-        text: text.clone(),
-        part,
-        parts,
-        state: OutboxState::Waiting,
-        attempts: 0,
-        not_before: now,
-        created_at: now,
-        updated_at: now,
-        error: None,
-        url: None,
-    });
-    items.map(|item| EncodedCall::new(item, now)).collect()
 }
 
 fn random() -> u64 {

@@ -23,6 +23,7 @@ impl Ledgers<'_, '_> {
             Forget::Task { id, before } => self.forget_task(*id, *before)?,
             Forget::Dedupe { numbers, now } => self.forget_dedupe(numbers, *now)?,
             Forget::Conversations { ids, before } => self.forget_conversations(ids, *before)?,
+            Forget::Answers { ids, now } => self.forget_answers(ids, *now)?,
         };
         Ok(Answer::Forgotten { rows: self.tables.written.get() - before, more: !done })
     }
@@ -43,6 +44,15 @@ impl Ledgers<'_, '_> {
         for id in ids.iter().take(FORGOTTEN_ROWS_MAX) {
             if self.tables.conversations.get(id)?.is_some_and(|row| row.updated_at < before) {
                 self.tables.conversations.remove(id)?;
+            }
+        }
+        Ok(ids.len() <= FORGOTTEN_ROWS_MAX)
+    }
+
+    fn forget_answers(&mut self, ids: &[Vec<u8>], now: Timestamp) -> Step<bool> {
+        for id in ids.iter().take(FORGOTTEN_ROWS_MAX) {
+            if self.tables.answers.get(id)?.is_some_and(|row| row.expires_at <= now) {
+                self.tables.answers.remove(id)?;
             }
         }
         Ok(ids.len() <= FORGOTTEN_ROWS_MAX)

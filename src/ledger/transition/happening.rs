@@ -1,7 +1,7 @@
 //! What people and dashboards follow: everything that happens is numbered, and the latest of it is kept.
 
 use super::{Ledgers, Memory, Step};
-use crate::ledger::rows::Happening;
+use crate::ledger::rows::{Deed, Happening};
 use crate::ledger::store::kept::{HappeningRow, SpecRow, TaskRow};
 use crate::ledger::store::tables::Tables;
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
@@ -25,13 +25,24 @@ impl Ledgers<'_, '_> {
         kind: &str,
         webhook: Option<&WebhookId>,
         (delivery, task): (Option<DeliveryId>, Option<TaskId>),
-        mut message: String,
+        message: String,
     ) {
+        let (kind, webhook) = (kind.to_owned(), webhook.cloned());
+        self.number(Happening { seq: 0, at: self.now, kind, webhook, delivery, task, message, actor: None });
+    }
+
+    pub(super) fn record(&mut self, deed: &Deed) {
+        let Deed { kind, actor, webhook, delivery, task, message } = deed.clone();
+        let (at, actor) = (self.now, Some(actor));
+        self.number(Happening { seq: 0, at, kind, webhook, delivery, task, message, actor });
+    }
+
+    fn number(&mut self, mut happening: Happening) {
+        let message = &mut happening.message;
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-        let seq = self.memory.next_seq;
+        happening.seq = self.memory.next_seq;
         self.memory.next_seq += 1;
-        let (at, kind, webhook) = (self.now, kind.to_owned(), webhook.cloned());
-        self.happened.push(Happening { seq, at, kind, webhook, delivery, task, message });
+        self.happened.push(happening);
     }
 
     pub(super) fn happen_to(&mut self, kind: &str, spec: &SpecRow, row: &TaskRow) {

@@ -1,9 +1,10 @@
-//! What is only kept: conversations, generations, and what a person holds back.
+//! What is only kept: conversations, generations, tokens, answers, and what a person holds back.
 
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
-use crate::ledger::rows::{Conversation, Generation, Suspension};
+use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Suspension, Token};
 use crate::ledger::store::kept::ConversationRow;
+use crate::model::digest::Digest;
 use crate::model::ids::WebhookId;
 
 /// Longest id of a conversation in bytes.
@@ -49,5 +50,19 @@ impl Ledgers<'_, '_> {
             *self.work = true;
         }
         Ok(())
+    }
+
+    pub(super) fn put_tokens(&mut self, tokens: &[Token], deed: Option<&Deed>) -> Step<()> {
+        for token in tokens {
+            self.tables.tokens.put(token.id.as_str().as_bytes(), token)?;
+        }
+        if let Some(deed) = deed {
+            self.record(deed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn keep_answer(&mut self, id: &Digest, answer: &KeptAnswer) -> Step<()> {
+        self.tables.answers.put(id.as_bytes(), answer)
     }
 }

@@ -1,6 +1,7 @@
 //! What a task's agent says, up to a limit that announces itself.
 
 use super::{Ledgers, Step, unknown_task};
+use crate::ledger::command::Answer;
 use crate::ledger::rows::LogLine;
 use crate::ledger::store::kept::{LogRow, LogSizeRow};
 use crate::ledger::store::tables::join;
@@ -11,17 +12,18 @@ pub const LOG_LINES_MAX: u32 = 10_000;
 pub const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 impl Ledgers<'_, '_> {
-    pub(super) fn append_log(&mut self, task: TaskId, lines: &[LogLine]) -> Step<()> {
+    pub(super) fn append_log(&mut self, task: TaskId, lines: &[LogLine]) -> Step<Answer> {
         let size = self.tables.log_sizes.get(task.as_bytes())?.unwrap_or_default();
         if size.full || lines.is_empty() {
-            return Ok(());
+            return Ok(Answer::Logged { first: size.lines, lines: 0 });
         }
         if !self.memory.queue.contains(task) && !self.tables.tasks.has(task.as_bytes())? {
             return Err(unknown_task(task).into());
         }
         let (kept, grown) = fitting(lines, size);
         self.tables.logs.put(&log_key(task, size.lines), &LogRow { lines: kept })?;
-        self.tables.log_sizes.put(task.as_bytes(), &grown)
+        self.tables.log_sizes.put(task.as_bytes(), &grown)?;
+        Ok(Answer::Logged { first: size.lines, lines: grown.lines - size.lines })
     }
 }
 

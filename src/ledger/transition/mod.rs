@@ -2,6 +2,8 @@
 //! whatever else is in the batch, so a refusal after the first write would be a fault (and is treated as one).
 
 mod accept;
+mod approve;
+mod budget;
 mod cancel;
 mod check;
 mod finish;
@@ -12,6 +14,7 @@ mod lease;
 mod log;
 mod outbox;
 
+pub use approve::approves;
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
 #[cfg(test)]
 pub use happening::HAPPENINGS_MAX;
@@ -68,6 +71,7 @@ pub struct Ledgers<'a, 't> {
 pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer> {
     match command {
         Command::Accept(accept) => ledgers.accept(accept).map(Answer::Accepted),
+        Command::Create { webhook, task } => ledgers.create(webhook, task).map(|()| Answer::Done),
         Command::Interrupted => Ok(Answer::Interrupted(ledgers.interrupted())),
         Command::Lease(request) => ledgers.lease(request).map(|task| Answer::Leased(task.map(Box::new))),
         Command::Finish { task, attempt, finish, answers, now } => {
@@ -82,7 +86,13 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
         Command::ClaimOutbox { now, limit } => ledgers.claim_outbox(*now, *limit).map(Answer::Claimed),
         Command::OutboxDone(done) => ledgers.outbox_done(done).map(|()| Answer::Done),
         Command::Unclaim(ids) => ledgers.unclaim(ids).map(|()| Answer::Done),
-        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines).map(|()| Answer::Done),
+        Command::AppendLog { task, lines } => ledgers.append_log(*task, lines),
+        Command::Decide { task, decision, now } => ledgers.decide(*task, decision, *now).map(task_answer),
+        Command::Expire { now } => ledgers.expire(*now).map(Answer::Expired),
+        Command::Reserve(reserve) => ledgers.reserve(reserve).map(Answer::Reserved),
+        Command::PutTranscript { conversation, transcript } => {
+            ledgers.tables.transcripts.put(conversation.as_bytes(), transcript).map(|()| Answer::Done)
+        }
         Command::PutConversation { id, conversation } => {
             ledgers.put_conversation(id, conversation).map(|()| Answer::Done)
         }
@@ -92,6 +102,12 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             ledgers.note(kind, webhook.as_ref(), message);
             Ok(Answer::Done)
         }
+        Command::Record(deed) => {
+            ledgers.record(deed);
+            Ok(Answer::Done)
+        }
+        Command::PutTokens { tokens, deed } => ledgers.put_tokens(tokens, deed.as_deref()).map(|()| Answer::Done),
+        Command::KeepAnswer { id, answer } => ledgers.keep_answer(id, answer).map(|()| Answer::Done),
         Command::PinnedRevisions => Ok(Answer::Revisions(ledgers.memory.queue.revisions())),
         Command::Asking { webhook, conversation } => ledgers.asking(webhook, conversation).map(Answer::Asking),
         Command::Mend { tasks, calls } => ledgers.mend(tasks, calls).map(|()| Answer::Done),

@@ -7,11 +7,12 @@ use super::report::Report;
 use super::webhook::seconds;
 use super::{COMMANDS_MAX, DESCRIPTION_CHARS_MAX, Surroundings};
 use crate::error::Code;
+use crate::model::approval::{Approval, EXPIRES_SECONDS_DEFAULT};
 use crate::model::condition::Condition;
 use crate::model::frontmatter::{KeyPath, Step};
 use crate::model::ids::{AgentName, CommandName, NAME_CHARS_MAX, SkillName};
 use crate::model::raw::{RawCommand, RawWebhook, Text};
-use crate::model::spec::{CommandSpec, PRIORITY_DEFAULT};
+use crate::model::spec::{Action, CommandSpec, PRIORITY_DEFAULT};
 use crate::model::template::Template;
 
 const ALIASES_MAX: usize = 16;
@@ -23,6 +24,9 @@ const TOOL_CHARS_MAX: usize = 200;
 const TURNS_MAX: u32 = 1_000;
 const BUDGET_USD_MAX: f64 = 1_000.0;
 const PATH_CHARS_MAX: usize = 200;
+const APPROVERS_MAX: usize = 64;
+/// A week.
+const APPROVAL_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
 pub(super) fn check(
     report: &mut Report<'_>,
@@ -107,7 +111,9 @@ impl Check<'_, '_> {
         webhook: &RawWebhook,
     ) -> Option<CommandSpec> {
         let raw = self.raw;
-        let template = self.template(webhook.strict_templates.unwrap_or(false));
+        let action = raw.action.unwrap_or_default();
+        let template = self.template(action, webhook.strict_templates.unwrap_or(false));
+        let forward_to = self.forward_to(action);
         let triggers = self.triggers();
         let conditions = self.conditions();
         let prefixed = webhook.command_prefix.is_some();
@@ -127,6 +133,7 @@ impl Check<'_, '_> {
         let max_turns = report.within(&at_turns, raw.max_turns, (1, TURNS_MAX), " turns");
         let budget_usd = report.within(&at_budget, raw.budget_usd, (0.01, BUDGET_USD_MAX), " US dollars");
         let timeout_seconds = seconds(report, &at_timeout, raw.timeout);
+        let approval = self.approval();
         Some(CommandSpec {
             name: name?,
             aliases,
@@ -137,18 +144,66 @@ impl Check<'_, '_> {
             triggers,
             conditions,
             priority: priority.unwrap_or(PRIORITY_DEFAULT),
-            action: raw.action.unwrap_or_default(),
+            action,
+            forward_to,
             requires_prefix,
             model,
             tools,
             max_turns,
             budget_usd,
             timeout_seconds,
+            approval,
+            checkout: raw.checkout.unwrap_or(false),
         })
     }
 
-    /// The template's source, from the field or from the file that is named.
-    fn template(&mut self, strict: bool) -> Option<String> {
+    /// The terms of the approval, where one is needed.
+    fn approval(&mut self) -> Option<Approval> {
+        let at = self.place("approval");
+        let needed = self.raw.requires_approval.unwrap_or(false);
+        let Some(terms) = &self.raw.approval else { return needed.then(Approval::default) };
+        if !needed {
+            let message = "`approval` says how an approval is given, and none is needed";
+            self.report.error(&at, Code::ConfigField, message).hint("set `requires_approval: true` beside it");
+        }
+        let approvers =
+            self.report.texts(&at.clone().key("approvers"), terms.approvers.as_ref(), APPROVERS_MAX, NAME_CHARS_MAX);
+        let expires = self.report.within(
+            &at.key("expires"),
+            terms.expires.map(|expires| expires.seconds),
+            (1, APPROVAL_SECONDS_MAX),
+            " seconds",
+        );
+        Some(Approval {
+            self_approval: terms.self_approval.unwrap_or(true),
+            approvers: approvers.unwrap_or_default(),
+            expires_seconds: expires.unwrap_or(EXPIRES_SECONDS_DEFAULT),
+        })
+    }
+
+    /// Where a `forward` command posts to; whether the operator has such a target is seen when it runs.
+    fn forward_to(&mut self, action: Action) -> Option<String> {
+        let at = self.place("forward_to");
+        match (&self.raw.forward_to, action == Action::Forward) {
+            (Some(target), true) => self.report.word(&at, target, NAME_CHARS_MAX),
+            (None, true) => {
+                let message = "a `forward` command needs `forward_to`";
+                self.report
+                    .error(&self.at, Code::ConfigField, message)
+                    .hint("name a target of the operator's `[forward.NAME]` settings; an address cannot stand here");
+                None
+            }
+            (Some(_), false) => {
+                let message = "`forward_to` belongs to commands with `action: forward`";
+                self.report.error(&at, Code::ConfigField, message);
+                None
+            }
+            (None, false) => None,
+        }
+    }
+
+    /// The template's source, from the field or from the file that is named; empty where it may be left out, and is.
+    fn template(&mut self, action: Action, strict: bool) -> Option<String> {
         let (inline, file) = (self.place("prompt_template"), self.place("template_file"));
         match (&self.raw.prompt_template, &self.raw.template_file) {
             (Some(Text(source)), None) => self.compiles(&inline, source, strict, None),
@@ -161,6 +216,7 @@ impl Check<'_, '_> {
                 self.report.error(&file, Code::ConfigField, message);
                 None
             }
+            (None, None) if !action.needs_template() => Some(String::new()),
             (None, None) => {
                 let message = "the command needs `prompt_template` or `template_file`";
                 self.report.error(&self.at, Code::ConfigField, message);

@@ -36,7 +36,15 @@ const NEVER: [&str; 14] = [
 /// Settings of this program begin like its secrets.
 const OURS: (&str, &str) = ("SKILLHOOK_", "SKILLHOOK_SECRET_");
 
-const SLOT_ADVICE: &str = "write `{env: NAME}` or `{file: NAME}` for each secret";
+/// Longest sealed secret in characters.
+const SEALED_CHARS_MAX: usize = 16 * 1024;
+/// How every age file begins, as base64 (https://age-encryption.org/v1).
+const SEALED_BEGINNING: &str = "age:YWdlLWVuY3J5cHRpb24ub3JnL3Yx";
+
+const SLOT_ADVICE: &str =
+    "write `{env: NAME}`, `{file: NAME}` or `{sealed: \"age:…\"}` for each secret; `skillhook seal` seals one";
+const SEAL_ADVICE: &str =
+    "`skillhook seal` prints what may stand here; or name it with `secret_env_var` or `secret_file`";
 const ADVICE: &str =
     "put it into an environment variable or a file, and name that with `secret_env_var` or `secret_file`";
 
@@ -47,9 +55,8 @@ pub(super) fn check(
     providers: &[ProviderName],
     around: Surroundings<'_>,
 ) -> BTreeMap<String, Vec<SecretRef>> {
-    plain(report, raw.secret);
     let mut out: BTreeMap<String, Vec<SecretRef>> = BTreeMap::new();
-    let mut usual = Vec::new();
+    let mut usual = plain(report, raw.secret.as_ref());
     if let Some(several) = &raw.secret_env_var {
         for (at, name) in report.items(&report.at("secret_env_var"), several, PLACES_MAX) {
             usual.extend(env(report, &at, name, around));
@@ -88,30 +95,67 @@ fn of_slot(
 ) -> Vec<SecretRef> {
     let mut out = Vec::new();
     for (at, place) in report.items(&report.at("secrets").key(slot), several, PLACES_MAX) {
-        out.extend(match place {
-            SecretPlace::Env(name) => env(report, &at, name, around),
-            SecretPlace::File(name) => file(report, &at, name),
-            SecretPlace::Plain => {
-                let message = format!("the secret `{slot}` stands here in plain text");
-                report.error(&at, Code::PlaintextSecret, message).hint(SLOT_ADVICE);
-                None
-            }
-        });
+        out.extend(at_place(report, &at, slot, place, around));
     }
     out
 }
 
-fn plain(report: &mut Report<'_>, secret: Option<Plain>) {
-    let at = report.at("secret");
-    match secret {
-        None => {}
-        Some(Plain { sealed: true }) => {
-            report.error(&at, Code::SecretReference, "sealed secrets are not read by this version").hint(ADVICE);
+fn at_place(
+    report: &mut Report<'_>,
+    at: &KeyPath,
+    slot: &str,
+    place: &SecretPlace,
+    around: Surroundings<'_>,
+) -> Option<SecretRef> {
+    match place {
+        SecretPlace::Env(name) => env(report, at, name, around),
+        SecretPlace::File(name) => file(report, at, name),
+        SecretPlace::Sealed(text) => sealed(report, at, text),
+        SecretPlace::Until { not_after, place } => {
+            let secret = Box::new(at_place(report, at, slot, place, around)?);
+            match not_after.parse() {
+                Ok(not_after) => Some(SecretRef::Until { not_after, secret }),
+                Err(_) => {
+                    let message = "`not_after` is no instant";
+                    report.error(at, Code::SecretReference, message).hint("write it as `2026-01-31T00:00:00Z`");
+                    None
+                }
+            }
         }
-        Some(Plain { sealed: false }) => {
-            report.error(&at, Code::PlaintextSecret, "the secret stands here in plain text").hint(ADVICE);
+        SecretPlace::Plain => {
+            let message = format!("the secret `{slot}` stands here in plain text");
+            report.error(at, Code::PlaintextSecret, message).hint(SLOT_ADVICE);
+            None
         }
     }
+}
+
+fn plain(report: &mut Report<'_>, secret: Option<&Plain>) -> Vec<SecretRef> {
+    let at = report.at("secret");
+    match secret.map(|secret| secret.sealed.as_deref()) {
+        None => Vec::new(),
+        Some(Some(texts)) if (1..=PLACES_MAX).contains(&texts.len()) => {
+            texts.iter().filter_map(|text| sealed(report, &at, text)).collect()
+        }
+        Some(Some(_)) => {
+            report.error(&at, Code::SecretReference, format!("there may be 1 to {PLACES_MAX} secrets here"));
+            Vec::new()
+        }
+        Some(None) => {
+            report.error(&at, Code::PlaintextSecret, "the secret stands here in plain text").hint(SEAL_ADVICE);
+            Vec::new()
+        }
+    }
+}
+
+/// Whether it can be opened is found out where the key is.
+fn sealed(report: &mut Report<'_>, at: &KeyPath, text: &str) -> Option<SecretRef> {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | ':');
+    if text.len() <= SEALED_CHARS_MAX && text.starts_with(SEALED_BEGINNING) && text.chars().all(is_base64) {
+        return Some(SecretRef::Sealed(text.to_owned()));
+    }
+    report.error(at, Code::SecretReference, "this is no sealed secret").hint(SEAL_ADVICE);
+    None
 }
 
 fn known_slot(report: &mut Report<'_>, at: &KeyPath, slot: &str, providers: &[ProviderName], around: Surroundings<'_>) {

@@ -49,7 +49,7 @@ fn refused(config: &str, expect: &str) {
 #[track_caller]
 fn spec(config: &str) -> SkillConfig {
     match check_file(&file(config), &Rules::default()) {
-        Checked::Spec(config, findings) if findings.is_empty() => *config,
+        Checked::Spec(config, _, findings) if findings.is_empty() => *config,
         other => panic!("{config}\n{other:#?}"),
     }
 }
@@ -268,15 +268,14 @@ fn secrets_are_named_and_never_shown() {
     let own = |line: &str| format!("provider: custom\nid: x\n{line}\n{ONE}");
     let advice =
         "\n  put it into an environment variable or a file, and name that with `secret_env_var` or `secret_file`";
+    let seal = "\n  `skillhook seal` prints what may stand here; or name it with `secret_env_var` or `secret_file`";
     for secret in ["hunter2", "4711", "-1", "0.5", "true", "[hunter2]", "[age:x, hunter2]", "{a: hunter2}", "~"] {
-        let message = format!("SKILL.md:7:3: error[SH0112]: the secret stands here in plain text{advice}");
+        let message = format!("SKILL.md:7:3: error[SH0112]: the secret stands here in plain text{seal}");
         refused(&own(&format!("secret: {secret}")), &message);
     }
-    refused(
-        &own("secret: age:abc"),
-        &format!("SKILL.md:7:3: error[SH0111]: sealed secrets are not read by this version{advice}"),
-    );
-    let slot_advice = "\n  write `{env: NAME}` or `{file: NAME}` for each secret";
+    refused(&own("secret: age:abc"), &format!("SKILL.md:7:3: error[SH0111]: this is no sealed secret{seal}"));
+    let slot_advice =
+        "\n  write `{env: NAME}`, `{file: NAME}` or `{sealed: \"age:…\"}` for each secret; `skillhook seal` seals one";
     for secret in ["hunter2", "4711", "0.5"] {
         refused(
             &own(&format!("secrets: {{webhook_secret: {secret}}}")),
@@ -325,7 +324,7 @@ fn unsigned_needs_the_operator() {
         "SKILL.md:7:3: error[SH0106]: unsigned deliveries are not allowed by the operator\n  sign them; `allow_unsigned` in `skillhook.toml` permits it for a listener on loopback",
     );
     let rules = Rules { unsigned_allowed: true, ..Rules::default() };
-    let Checked::Spec(config, _) = check_file(&file(&config), &rules) else { panic!() };
+    let Checked::Spec(config, _, _) = check_file(&file(&config), &rules) else { panic!() };
     assert_eq!(config.requires_signature, Some(false));
 }
 
@@ -336,7 +335,7 @@ fn opening_to_anyone_is_a_warning() {
         ("{associations: [none]}", "SKILL.md:6:11: warning[SH0115]: anyone can be `NONE`, and so start runs"),
     ] {
         match check_file(&file(&format!("provider: github\nallow: {allow}")), &Rules::default()) {
-            Checked::Spec(_, findings) => assert_eq!(findings[0].to_string(), line),
+            Checked::Spec(_, _, findings) => assert_eq!(findings[0].to_string(), line),
             other => panic!("{other:?}"),
         }
     }
@@ -346,7 +345,7 @@ fn opening_to_anyone_is_a_warning() {
 fn a_command_that_nothing_can_call_is_a_warning() {
     let text = "commands: [{name: a, prompt_template: x}]";
     let own = format!("provider: custom\nid: x\n{text}");
-    let Checked::Spec(_, findings) = check_file(&file(&own), &Rules::default()) else { panic!() };
+    let Checked::Spec(_, _, findings) = check_file(&file(&own), &Rules::default()) else { panic!() };
     assert_eq!(
         shown(&findings),
         "SKILL.md:7:3: warning[SH0106]: nothing can call `a`: there is no `command_prefix`\n  set one, or give the command a `trigger` (`*` for every event)",
@@ -438,8 +437,16 @@ fn conditions_and_triggers_are_checked() {
     refused(&command("trigger: [push, push]"), "SKILL.md:9:23: error[SH0106]: `push` stands here twice");
     refused(&command("trigger: \"a b\""), "SKILL.md:9:7: error[SH0106]: `a b` holds blanks");
     refused(
+        &command("action: shout"),
+        "SKILL.md:9:15: error[SH0105]: `webhook_config.commands[0].action`: `shout` is no value for it\n  the values are: `create_task`, `comment`, `respond`, `ask`, `forward`, `help`, `status`",
+    );
+    refused(
         &command("action: forward"),
-        "SKILL.md:9:15: error[SH0105]: `webhook_config.commands[0].action`: `forward` is no value for it\n  the values are: `create_task`, `comment`",
+        "SKILL.md:7:7: error[SH0105]: a `forward` command needs `forward_to`\n  name a target of the operator's `[forward.NAME]` settings; an address cannot stand here",
+    );
+    refused(
+        &command("forward_to: audit"),
+        "SKILL.md:9:5: error[SH0105]: `forward_to` belongs to commands with `action: forward`",
     );
 }
 

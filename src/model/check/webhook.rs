@@ -11,6 +11,7 @@ use crate::model::matching;
 use crate::model::provider::Definition;
 use crate::model::raw::{Duration, RawWebhook, ReplyField};
 use crate::model::spec::{CommandSpec, RateLimit, SkillConfig};
+use crate::model::task::DailyBudget;
 
 /// How many providers one skill may extend.
 const PROVIDERS_MAX: usize = 16;
@@ -21,18 +22,18 @@ const NAME_CHARS_MAX: usize = 100;
 const CONCURRENCY_MAX: u32 = 1_000;
 const RATE_MAX: u32 = 1_000_000;
 const RETRIES_MAX: u32 = 20;
+const USD_A_DAY_MAX: f64 = 100_000.0;
 /// One day, in seconds.
 pub(super) const SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// Fields that other versions of this format have. They must not be passed over in silence.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 6] = [
     (
         "coalesce",
         "deliveries are not gathered by this version; `concurrency` and `rate_limit` are what holds runs back",
     ),
-    ("budget", "a budget per command is set with `budget_usd`"),
     ("tests", "tests inside the file are not run by this version"),
-    ("requires_approval", "this version has no approvals; `allow` says who may trigger"),
+    ("requires_approval", "it belongs to a command"),
     ("permission", "it belongs below `allow`"),
     ("prompt", "the prompt of a command is `prompt_template` or `template_file`"),
     ("triggers", "did you mean `trigger`?"),
@@ -91,6 +92,7 @@ pub(super) fn check(
         allow: allow::check(report, raw.allow.as_ref()),
         concurrency_max: concurrency(report, &raw),
         rate_limit: rate_limit(report, &raw),
+        budget: budget(report, &raw),
         timeout_seconds: seconds(report, &at_timeout, raw.timeout),
         retries: report.within(&at_retries, raw.retries, (0, RETRIES_MAX), ""),
         ack: raw.ack,
@@ -312,6 +314,14 @@ fn default_command(
 fn concurrency(report: &mut Report<'_>, raw: &RawWebhook) -> Option<u32> {
     let at = report.at("concurrency").key("max");
     report.within(&at, raw.concurrency.as_ref().map(|limit| limit.max), (1, CONCURRENCY_MAX), " runs")
+}
+
+fn budget(report: &mut Report<'_>, raw: &RawWebhook) -> Option<DailyBudget> {
+    let (at_usd, at_runs) = (report.at("budget").key("usd_per_day"), report.at("budget").key("runs_per_day"));
+    let budget = raw.budget.as_ref()?;
+    let usd = report.within(&at_usd, budget.usd_per_day, (0.01, USD_A_DAY_MAX), " US dollars");
+    let runs = report.within(&at_runs, budget.runs_per_day, (1, RATE_MAX), " runs");
+    Some(DailyBudget { usd, runs })
 }
 
 fn rate_limit(report: &mut Report<'_>, raw: &RawWebhook) -> Option<RateLimit> {

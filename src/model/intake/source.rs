@@ -17,10 +17,24 @@ pub fn of(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> Source {
         actor: event.actor.as_ref().map(|actor| actor.id.clone()),
         text: event.text.as_ref().map(|text| text.chars().take(TEXT_CHARS_MAX).collect()),
         url: event.url.clone(),
+        fresh: event.text.as_deref().is_some_and(asks_for_a_fresh_start),
         conversation_id: flow_id.clone(),
         external_id,
         flow_id,
     }
+}
+
+/// Words that begin a new conversation about the same thing.
+const FRESH: [&str; 4] = ["new conversation", "start fresh", "new context", "reset conversation"];
+
+fn asks_for_a_fresh_start(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let is_word_end = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    FRESH.iter().any(|words| {
+        text.match_indices(words).any(|(at, _)| {
+            is_word_end(text[..at].chars().next_back()) && is_word_end(text[at + words.len()..].chars().next())
+        })
+    })
 }
 
 /// Provider, host where the payload tells one, object, thread: `github:github.com/octo/repo#7`. What has no object is
@@ -47,6 +61,15 @@ fn flow_id(external_id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fresh_start_is_asked_for_in_words_of_their_own() {
+        let says = asks_for_a_fresh_start;
+        assert!(
+            says("@agent New Conversation: look again") && says("please start fresh.") && says("reset conversation")
+        );
+        assert!(!says("renew conversations") && !says("restart freshly") && !says("") && !says("a new contextual bug"));
+    }
 
     #[test]
     fn flows_of_two_things_never_meet() {

@@ -61,12 +61,12 @@ fn webhook(written: &serde_yaml::Value) -> WebhookSpec {
             let document = split("SKILL.md", file.as_bytes()).unwrap();
             let layer = if skill.builtin { Layer::Builtin } else { Layer::Extension };
             match check_skill("SKILL.md", &name, &document, &Rules::default(), &catalogue, &|_| None) {
-                Checked::Spec(config, _) => (layer, *config),
+                Checked::Spec(config, _, _) => (layer, *config),
                 other => panic!("{file}\n{other:#?}"),
             }
         })
         .collect();
-    let merged = webhooks(&fragments, &catalogue, &|_| true);
+    let merged = webhooks(&fragments, &catalogue, &|_| None);
     assert!(merged.diagnostics.is_empty(), "{:#?}", merged.diagnostics);
     let mut webhooks: Vec<WebhookSpec> = merged.webhooks.into_values().collect();
     assert_eq!(webhooks.len(), 1);

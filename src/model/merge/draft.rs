@@ -13,6 +13,7 @@ use crate::model::spec::{
     AckMode, Allow, CommandSpec, MatchMode, RETRIES_DEFAULT, RateLimit, ReplyMode, SecretRef, SkillConfig,
     TIMEOUT_SECONDS_DEFAULT, WebhookSpec,
 };
+use crate::model::task::DailyBudget;
 
 /// The agent that decides where nobody else is named.
 const AGENT_DEFAULT: &str = "brain";
@@ -52,6 +53,7 @@ struct Settings {
     ack: Set<AckMode>,
     reply: Set<ReplyMode>,
     strict_templates: Set<bool>,
+    budget: Set<DailyBudget>,
 }
 
 impl Draft {
@@ -185,6 +187,7 @@ impl Draft {
         by.set(&mut settings.allow, fragment.allow.as_ref(), "allow", faults);
         by.set(&mut settings.concurrency_max, fragment.concurrency_max.as_ref(), "concurrency", faults);
         by.set(&mut settings.rate_limit, fragment.rate_limit.as_ref(), "rate_limit", faults);
+        by.set(&mut settings.budget, fragment.budget.as_ref(), "budget", faults);
         by.set(&mut settings.timeout_seconds, fragment.timeout_seconds.as_ref(), "timeout", faults);
         by.set(&mut settings.retries, fragment.retries.as_ref(), "retries", faults);
         by.set(&mut settings.ack, fragment.ack.as_ref(), "ack", faults);
@@ -245,6 +248,7 @@ impl Draft {
             ack: value(settings.ack).unwrap_or_default(),
             reply: value(settings.reply).unwrap_or_default(),
             strict_templates: value(settings.strict_templates).unwrap_or(false),
+            budget: value(settings.budget).unwrap_or_default(),
         })
     }
 }

@@ -17,12 +17,15 @@ fn command(skill: &str, name: &str, aliases: &[&str]) -> CommandSpec {
         conditions: None,
         priority: 100,
         action: Action::default(),
+        forward_to: None,
         requires_prefix: false,
         model: None,
         tools: None,
         max_turns: None,
         budget_usd: None,
         timeout_seconds: None,
+        approval: None,
+        checkout: false,
     }
 }
 
@@ -50,6 +53,7 @@ fn fragment(skill: &str, provider: &str, commands: &[&str]) -> SkillConfig {
         ack: None,
         reply: None,
         strict_templates: None,
+        budget: None,
     }
 }
 
@@ -60,7 +64,7 @@ fn own(skill: &str, provider: &str, id: &str, commands: &[&str]) -> SkillConfig 
 fn merge(builtin: Vec<SkillConfig>, extensions: Vec<SkillConfig>) -> Merged {
     let builtin = builtin.into_iter().map(|fragment| (Layer::Builtin, fragment));
     let all: Vec<_> = builtin.chain(extensions.into_iter().map(|fragment| (Layer::Extension, fragment))).collect();
-    webhooks(&all, &catalog::builtin().unwrap(), &|agent| agent.as_str() != "nobody")
+    webhooks(&all, &catalog::builtin().unwrap(), &|agent| (agent.as_str() == "nobody").then(|| "write one".to_owned()))
 }
 
 fn commands(merged: &Merged, id: &str) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Addresses of calls: what may stand in them, and where they may lead.
 
+use std::net::IpAddr;
+
 use url::{Host, Url};
 
 use super::prepared::Place;
@@ -53,7 +55,7 @@ pub fn check(address: &str, allow_hosts: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// `a.example` is that host on any port, `a.example:8443` on one port, `*.example` every host below.
+/// `a.example` is that host on the usual port, `a.example:8443` on that one, `*.example` every host below.
 fn allows(allowed: &str, host: &str, port: Option<u16>) -> bool {
     let (name, wanted) = match allowed.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => (name, port.parse().ok()),
@@ -65,7 +67,18 @@ fn allows(allowed: &str, host: &str, port: Option<u16>) -> bool {
         Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
         None => host == name,
     };
-    named && wanted.is_none_or(|wanted: u16| port == Some(wanted))
+    let usual = |port: Option<u16>| matches!(port, Some(443)) || name == "localhost" || name.parse::<IpAddr>().is_ok();
+    named && wanted.map_or_else(|| usual(port), |wanted: u16| port == Some(wanted))
+}
+
+/// Whether an address names its host by number, or is this machine's own name.
+pub fn is_numbered_or_local(address: &str) -> bool {
+    let url = Url::parse(address).ok();
+    match url.as_ref().and_then(Url::host) {
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 fn is_loopback(host: &Host<&str>) -> bool {

@@ -34,6 +34,15 @@ pub fn ack_response(delivered: &Delivered<'_>, ack_text: &str) -> Option<Respons
     rules.filter_map(|ack| ack.sync.as_ref()).find_map(|answer| respond(answer, &view))
 }
 
+/// An answer that goes into the HTTP response itself, where the sender shows it to people.
+pub fn spoken_response(delivered: &Delivered<'_>, text: &str) -> Option<Response> {
+    let document = delivered.definition.document();
+    let context = [("reply".to_owned(), text.to_owned())].into();
+    let view = View { context: Some(&context), ..delivered.view() };
+    let rules = document.respond.iter().filter(|rule| all_hold(&rule.when, &view));
+    rules.into_iter().find_map(|rule| respond(&rule.answer, &view))
+}
+
 /// The call that carries an answer to the source, with how to write, split and find it.
 pub fn reply_call(delivered: &Delivered<'_>) -> Option<PreparedCall> {
     let view = delivered.view();

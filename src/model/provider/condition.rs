@@ -36,7 +36,7 @@ pub enum Test {
     EqualsSecret(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     String,
@@ -48,9 +48,9 @@ pub enum Kind {
 }
 
 /// The written form.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+pub struct Written {
     any: Option<Vec<Condition>>,
     sel: Option<Selector>,
     exists: Option<bool>,

@@ -17,8 +17,20 @@ pub const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// The sections of a definition that a skill may give inline for its own webhook. Where calls go with credentials
 /// (`api`) and what is received (`receive`, `challenge`) stay with the catalogue.
-pub const INLINE_SECTIONS: [&str; 11] =
-    ["verify", "secrets", "event", "command_events", "noop", "split", "text", "actor", "resource", "reply", "delivery"];
+pub const INLINE_SECTIONS: [&str; 12] = [
+    "verify",
+    "secrets",
+    "event",
+    "command_events",
+    "noop",
+    "split",
+    "text",
+    "actor",
+    "resource",
+    "reply",
+    "respond",
+    "delivery",
+];
 
 /// The name under which a skill names the header of a plain HMAC signature.
 const SIGNATURE_HEADER: &str = "signature_header";

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
 /// A hash function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HashName {
     /// Only as HMAC, where it still holds, and only for senders that offer nothing else.
@@ -17,6 +17,11 @@ pub enum HashName {
 }
 
 /// HMAC (RFC 2104). `None` never happens for these hashes: they take keys of any length.
+/// HMAC-SHA256 (RFC 2104).
+pub fn hmac_sha256(key: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+    mac(HashName::Sha256, key, message)
+}
+
 pub fn mac(hash: HashName, key: &[u8], message: &[u8]) -> Option<Vec<u8>> {
     fn run<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Option<Vec<u8>> {
         let mut mac = <M as KeyInit>::new_from_slice(key).ok()?;

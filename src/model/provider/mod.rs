@@ -19,6 +19,7 @@ mod decode;
 mod definition;
 mod digests;
 mod extract;
+pub mod facts;
 mod filter;
 mod form;
 mod incoming;
@@ -44,11 +45,14 @@ mod view;
 mod call_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod primitive_tests;
 
-pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call};
+pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call, spoken_response};
 pub use challenge::{Handshake, Response, challenge};
 pub use decode::{DEPTH_MAX, Payload, decode};
 pub use definition::{Catalogue, Definition, FILE_BYTES_MAX, INLINE_SECTIONS};
+pub use digests::hmac_sha256;
 pub use extract::{Delivered, ITEMS_MAX, Item, SourceText, UNKNOWN_EVENT, extract};
 pub use incoming::{Headers, Incoming};
 pub use markup::render;

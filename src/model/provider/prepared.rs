@@ -111,6 +111,31 @@ impl fmt::Debug for FilledCall {
 }
 
 impl PreparedCall {
+    /// A bare POST to an address that is known.
+    pub fn post(url: &str) -> Self {
+        Self {
+            method: "POST".to_owned(),
+            url: vec![Piece::Text(url.to_owned())],
+            headers: Vec::new(),
+            body: PreparedBody::None,
+            allow_hosts: Vec::new(),
+            ttl_seconds: None,
+            max_uses: None,
+            next: None,
+            success: None,
+            retry_headers: Vec::new(),
+            retry_body: None,
+            reply: None,
+        }
+    }
+
+    /// Whether the delivery chose the address, and the operator no more than the names of hosts: then only public
+    /// machines may be reached. A host that is allowed as a number, or as this machine, was meant.
+    pub fn address_is_chosen(&self) -> bool {
+        let [Piece::Text(address), ..] = self.url.as_slice() else { return false };
+        !self.allow_hosts.is_empty() && !address::is_numbered_or_local(address)
+    }
+
     /// Fills the holes. `context` knows `reply`, `ack_text` and the like. Fails with `SH0408` when a secret is
     /// missing and with `SH0803` when the address is not allowed.
     pub fn fill(&self, context: &BTreeMap<String, String>, secrets: &SecretSet) -> Result<FilledCall> {
@@ -233,9 +258,15 @@ fn unusable(expression: &str) -> Error {
 
 fn missing(expression: &Expression) -> Error {
     match expression.secret_slots().next() {
-        Some(slot) => Error::new(Code::SecretMissing, format!("the secret `{slot}` is not set")),
+        Some(slot) => Error::new(Code::SecretMissing, missing_secret(slot)),
         None => Error::new(Code::Bug, format!("nothing fills `{}`", expression.source)),
     }
+}
+
+fn missing_secret(slot: &str) -> String {
+    format!(
+        "the secret `{slot}` is not set: name its variable with `{slot}_env` in the provider's table of skillhook.toml"
+    )
 }
 
 /// A question about the actor's rights.
@@ -273,20 +304,7 @@ impl PreparedLookup {
 impl PreparedCall {
     /// A bare GET, for tests.
     pub fn to(url: &str) -> Self {
-        Self {
-            method: "GET".to_owned(),
-            url: vec![Piece::Text(url.to_owned())],
-            headers: Vec::new(),
-            body: PreparedBody::None,
-            allow_hosts: Vec::new(),
-            ttl_seconds: None,
-            max_uses: None,
-            next: None,
-            success: None,
-            retry_headers: Vec::new(),
-            retry_body: None,
-            reply: None,
-        }
+        Self { method: "GET".to_owned(), ..Self::post(url) }
     }
 }
 

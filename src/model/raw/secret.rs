@@ -11,21 +11,36 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use super::scalar::Several;
 
 /// A secret that stands in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plain {
-    /// It is sealed (`age:…`), not in plain text.
-    pub sealed: bool,
+    /// Sealed ones (`age:…`); `None` where one of them is in plain text, which is dropped.
+    pub sealed: Option<Vec<String>>,
 }
+
+impl Plain {
+    fn of(text: &str) -> Self {
+        let text = text.trim();
+        Self { sealed: text.starts_with(SEALED).then(|| vec![text.to_owned()]) }
+    }
+}
+
+/// What a sealed secret begins with.
+const SEALED: &str = "age:";
 
 /// The name of an environment variable or file; `None` where something else stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretName(pub Option<String>);
 
-/// `{env: NAME}` or `{file: NAME}`.
+/// `{env: NAME}`, `{file: NAME}` or `{sealed: "age:…"}`; with `not_after`, for so long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretPlace {
     Env(SecretName),
     File(SecretName),
+    Sealed(String),
+    Until {
+        not_after: String,
+        place: Box<SecretPlace>,
+    },
     /// The secret itself.
     Plain,
 }
@@ -70,21 +85,17 @@ impl<'de> Deserialize<'de> for Plain {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a sealed secret")
             }
-            takes_anything!(
-                Plain,
-                |text: &str| Plain { sealed: text.trim_start().starts_with("age:") },
-                Plain { sealed: false }
-            );
+            takes_anything!(Plain, Plain::of, Plain { sealed: None });
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Plain { sealed: false })
+                Ok(Plain { sealed: None })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
-                let mut sealed = true;
+                let mut all = Some(Vec::new());
                 while let Some(item) = seq.next_element::<Plain>()? {
-                    sealed &= item.sealed;
+                    all = all.zip(item.sealed).map(|(all, sealed)| [all, sealed].concat());
                 }
-                Ok(Plain { sealed })
+                Ok(Plain { sealed: all })
             }
         }
         deserializer.deserialize_any(Read)
@@ -111,23 +122,39 @@ impl<'de> Deserialize<'de> for SecretPlace {
         impl<'de> Visitor<'de> for Read {
             type Value = SecretPlace;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`{env: NAME}` or `{file: NAME}`")
+                f.write_str("`{env: NAME}`, `{file: NAME}` or `{sealed: \"age:…\"}`")
             }
-            takes_anything!(SecretPlace, |_: &str| SecretPlace::Plain, SecretPlace::Plain);
+            takes_anything!(SecretPlace, |text: &str| sealed(Plain::of(text)), SecretPlace::Plain);
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretPlace, A::Error> {
-                let place = match map.next_key::<String>()?.as_deref() {
-                    Some("env") => SecretPlace::Env(map.next_value()?),
-                    Some("file") => SecretPlace::File(map.next_value()?),
-                    Some(key) => return Err(A::Error::unknown_field(key, &["env", "file"])),
-                    None => return Err(A::Error::invalid_length(0, &self)),
-                };
-                match map.next_key::<String>()? {
-                    None => Ok(place),
-                    Some(_) => Err(A::Error::invalid_length(2, &self)),
+                let (mut place, mut not_after) = (None, None);
+                let mut count = 0;
+                while let Some(key) = map.next_key::<String>()? {
+                    count += 1;
+                    match key.as_str() {
+                        "env" => place = Some(SecretPlace::Env(map.next_value()?)),
+                        "file" => place = Some(SecretPlace::File(map.next_value()?)),
+                        "sealed" => place = Some(sealed(map.next_value()?)),
+                        "not_after" => not_after = Some(map.next_value::<SecretName>()?.0.unwrap_or_default()),
+                        key => return Err(A::Error::unknown_field(key, &["env", "file", "sealed", "not_after"])),
+                    }
+                }
+                match (place, not_after) {
+                    (Some(place), None) if count == 1 => Ok(place),
+                    (Some(place), Some(not_after)) if count == 2 => {
+                        Ok(SecretPlace::Until { not_after, place: Box::new(place) })
+                    }
+                    _ => Err(A::Error::invalid_length(count, &self)),
                 }
             }
         }
         deserializer.deserialize_any(Read)
+    }
+}
+
+fn sealed(plain: Plain) -> SecretPlace {
+    match plain.sealed.as_deref() {
+        Some([text]) => SecretPlace::Sealed(text.clone()),
+        Some(_) | None => SecretPlace::Plain,
     }
 }
 
@@ -183,10 +210,14 @@ impl JsonSchema for SecretPlace {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "properties": { "env": { "type": "string" }, "file": { "type": "string" } },
+            "properties": {
+                "env": { "type": "string" },
+                "file": { "type": "string" },
+                "sealed": { "type": "string", "pattern": "^age:" },
+                "not_after": { "type": "string", "format": "date-time" }
+            },
             "additionalProperties": false,
-            "minProperties": 1,
-            "maxProperties": 1
+            "oneOf": [{ "required": ["env"] }, { "required": ["file"] }, { "required": ["sealed"] }]
         })
     }
 }

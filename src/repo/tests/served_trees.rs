@@ -187,9 +187,9 @@ fn a_damaged_served_tree_is_written_anew() {
     fixture.fsck();
 }
 
-/// The cost of large trees; the figures are printed, the bounds are generous.
+/// The cost of large trees; the figures are printed, and compared only with each other.
 #[test]
-fn ten_thousand_skills_are_served_in_seconds_and_one_change_in_milliseconds() {
+fn of_ten_thousand_skills_one_change_costs_a_part_of_all() {
     let fixture = Fixture::empty();
     let repo = fixture.open();
     let text = |number: usize, edit: &str| {
@@ -204,7 +204,7 @@ fn ten_thousand_skills_are_served_in_seconds_and_one_change_in_milliseconds() {
         start.elapsed()
     };
     let first = revision_of(&all);
-    timed("first", &|| repo.write_served(&first, &|path| all.get(path).cloned()).unwrap());
+    let whole = timed("first", &|| repo.write_served(&first, &|path| all.get(path).cloned()).unwrap());
     let mut once = std::time::Duration::MAX;
     for edit in ["a", "b", "c"] {
         all.insert(".claude/skills/s00007/SKILL.md".to_owned(), text(7, edit));
@@ -225,5 +225,5 @@ fn ten_thousand_skills_are_served_in_seconds_and_one_change_in_milliseconds() {
         let outcome = fresh.commit(&crate::repo::fixture::request(&cold)).unwrap();
         assert!(matches!(outcome, CommitOutcome::Committed { .. }));
     });
-    assert!(once < std::time::Duration::from_secs(5), "{once:?}");
+    assert!(once * 2 < whole, "one change took {once:?}, everything {whole:?}");
 }

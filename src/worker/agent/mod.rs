@@ -23,6 +23,7 @@ pub mod run;
 pub mod sandbox;
 pub mod scripted;
 pub mod settings;
+pub mod smoke;
 pub mod stage;
 pub mod supervisor;
 pub mod transcript;

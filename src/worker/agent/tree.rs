@@ -14,8 +14,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open,
 
 use super::wire::ATTEMPT_VARIABLE;
 
-/// Kills every living descendant of this process once, and says how many there were. Repeat until none is left:
-/// new ones may appear meanwhile.
+/// What the kernel calls the sandbox's own first process. It ends a moment after the agent does.
+const SANDBOX: &str = "bwrap";
+
+/// Kills every living descendant of this process once, and says how many there were, without the sandbox's own. Repeat
+/// until none is left: new ones may appear meanwhile.
 pub(super) fn kill_descendants() -> u64 {
     let mut children: HashMap<Pid, Vec<Process>> = HashMap::new();
     for process in processes() {
@@ -26,7 +29,8 @@ pub(super) fn kill_descendants() -> u64 {
     while let Some(parent) = parents.pop() {
         for process in children.remove(&parent).unwrap_or_default() {
             parents.push(process.pid);
-            killed += u64::from(process.alive && process.signal(Signal::KILL));
+            let signalled = process.alive && process.signal(Signal::KILL);
+            killed += u64::from(signalled && !process.sandbox);
         }
     }
     killed
@@ -52,18 +56,20 @@ struct Process {
     alive: bool,
     /// In clock ticks since boot.
     born: u64,
+    sandbox: bool,
 }
 
 impl Process {
     fn read(pid: Pid) -> Option<Process> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
         // The second field is the program's name in parentheses, and may itself contain anything.
-        let (_, rest) = stat.rsplit_once(')')?;
+        let (before, rest) = stat.rsplit_once(')')?;
+        let sandbox = before.ends_with(&format!("({SANDBOX}"));
         let mut fields = rest.split_ascii_whitespace();
         let alive = !matches!(fields.next()?, "Z" | "X");
         let parent = Pid::from_raw(fields.next()?.parse().ok()?)?;
         let born = fields.nth(17)?.parse().ok()?;
-        Some(Process { pid, parent, alive, born })
+        Some(Process { pid, parent, alive, born, sandbox })
     }
 
     fn signal(&self, signal: Signal) -> bool {

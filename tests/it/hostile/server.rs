@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -91,7 +91,7 @@ impl Server {
     pub fn wait_for(&self, what: &str, state: impl Fn() -> bool) {
         let begun = Instant::now();
         while !state() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "in vain: {what}");
+            assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
             std::thread::yield_now();
         }
     }

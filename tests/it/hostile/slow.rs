@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{Case, Class, PATIENCE, Request, Server, played};
 use crate::wire::{Outcome, Wire, exchange};
 
-/// Every slow sender is cut within this: the longest of the server's shortened deadlines, and some room.
-const CUT_WITHIN: Duration = Duration::from_secs(4);
+/// Every slow sender is cut by the server's shortened deadlines; one that is still there after this was not.
+const CUT_WITHIN: Duration = Duration::from_secs(30);
 
 fn good() -> Request {
     Request::comment("@agent analyze this")

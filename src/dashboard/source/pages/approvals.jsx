@@ -1,12 +1,12 @@
 // What waits for a person: each with the prompt that would run, and two buttons.
 
-import { at, post } from '../api.js';
+import { at, post, query } from '../api.js';
 import { link, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Empty, Facts, Fault, Loaded, NotHere, Outside, Text, When } from '../parts.jsx';
 import { money, tail } from '../words.js';
 
 export function Approvals() {
-  const list = usePages('/api/tasks', { state: 'awaiting_approval' }, { when: (one) => one.task, size: 50 });
+  const list = usePages('/api/tasks', { state: 'awaiting_approval' }, { when: (one) => one.task, size: 20 });
   return (
     <>
       <h1 tabIndex={-1}>Approvals</h1>
@@ -24,6 +24,19 @@ export function Approvals() {
   );
 }
 
+/** Binds the decision to the prompt that was shown: it is void for any other one. */
+export async function decide(task, verb) {
+  const digest = verb === 'approve' ? await sha256(task.spec.prompt) : null;
+  return post(at`/api/tasks/${task.spec.id}/` + verb + query({ digest }));
+}
+
+/** Only where the page came over HTTPS or from this machine: elsewhere browsers have no digests. */
+async function sha256(text) {
+  if (!crypto.subtle) return null;
+  const bytes = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 function Waiting({ id, reload }) {
   const task = useResource(at`/api/tasks/${id}`, { when: (one) => one.task === id });
   return <Loaded of={task}>{(value) => <One task={value} reload={reload} />}</Loaded>;
@@ -33,7 +46,7 @@ function One({ task, reload }) {
   const { spec } = task;
   const has = useRoutes();
   const act = (verb) => async () => {
-    await post(at`/api/tasks/${spec.id}/` + verb);
+    await decide(task, verb);
     reload();
   };
   const [approve, approving] = useAction(act('approve'));

@@ -1,10 +1,13 @@
-// Changes: what was changed by whom, what a commit changed, what a branch would do, and the way back.
+// Changes: what was changed by whom, what a commit changed and would do, and the way back.
 
 import { useState } from 'preact/hooks';
 
 import { post, query } from '../api.js';
-import { link, useAction, usePages, useResource, useRoutes } from '../hooks.js';
-import { Act, Card, Diagnostics, Digest, Empty, Fault, Loaded, NotHere, Outside, State, Text, When } from '../parts.jsx';
+import { link, useAction, useResource, useRoutes } from '../hooks.js';
+import { Act, Card, Diagnostics, Digest, Empty, Fault, Loaded, NotHere, State, When } from '../parts.jsx';
+
+const COMMITS = 100;
+const aboutFiles = (one) => one.kind.startsWith('reconcile.') || one.kind.startsWith('change.');
 
 export function Changes({ id }) {
   const has = useRoutes();
@@ -13,105 +16,98 @@ export function Changes({ id }) {
     <>
       {id && <p class="crumbs"><a href={link('changes')}>Changes</a></p>}
       <h1 tabIndex={-1}>{id ? `Commit ${id.slice(0, 12)}` : 'Changes'}</h1>
-      {known === false && <NotHere what="The history" command="git log -- .claude" />}
-      {known && (id ? <One id={id} canRollBack={has('POST', '/api/rollback')} /> : <Several has={has} />)}
+      {known === false && <NotHere what="The history" />}
+      {known && (id ? <One id={id} canRollBack={has('POST', '/api/rollback')} /> : <History />)}
     </>
-  );
-}
-
-function Several({ has }) {
-  return (
-    <>
-      {has('GET', '/api/plan') && <Plan />}
-      <History />
-    </>
-  );
-}
-
-/** What the files ask for that is not in force yet. */
-function Plan() {
-  const plan = useResource('/api/plan', { when: (one) => one.kind.startsWith('reconcile.') });
-  return (
-    <Card title="Not in force yet" wide>
-      <Loaded of={plan}>
-        {(value) => {
-          const actions = (value.actions ?? []).map((action) => (typeof action === 'string' ? action : [action.verb ?? action.kind, action.resource ?? action.name].filter(Boolean).join(' ')));
-          return (
-            <>
-              {actions.length ? <ul class="lines">{actions.map((action) => <li key={action}><code>{action}</code></li>)}</ul> : <p class="hint">The files and what is in force agree.</p>}
-              <Diagnostics of={value.diagnostics} />
-            </>
-          );
-        }}
-      </Loaded>
-    </Card>
   );
 }
 
 function History() {
-  const list = usePages('/api/history', {}, { when: (one) => one.kind.startsWith('reconcile.') || one.kind.startsWith('change.'), size: 50 });
+  const history = useResource(`/api/history?limit=${COMMITS}`, { when: aboutFiles });
   return (
-    <Card title="History" wide>
-      <Fault error={list.error} reload={list.reload} />
-      {list.items.length > 0 ? (
-        <ul class="lines">
-          {list.items.map((one) => (
-            <li key={one.commit}>
-              <p><a href={link('changes', one.commit)}>{subject(one)}</a></p>
-              <p class="hint"><code>{one.commit.slice(0, 12)}</code> {author(one)} <When at={one.at ?? one.committed_at ?? one.time} />{one.pr_url && <> · <Outside href={one.pr_url}>proposal</Outside></>}</p>
-            </li>
-          ))}
-        </ul>
-      ) : (
-        !list.loading && !list.error && <Empty title="Nothing was changed yet">Edits of files below <code>.claude/</code> stand here once they are committed.</Empty>
-      )}
-      {list.next && <button type="button" onClick={list.more}>Show more</button>}
-    </Card>
+    <Loaded of={history}>
+      {({ items }) =>
+        items.length ? (
+          <ul class="lines card">
+            {items.map((one) => (
+              <li key={one.commit}>
+                <p><a href={link('changes', one.commit)}>{one.title || one.commit}</a></p>
+                <p class="hint">
+                  <code>{one.commit.slice(0, 12)}</code> by {one.actor ?? one.author}, <When at={one.at} />
+                  {one.origin && `, through ${one.origin}`}
+                  {one.changes.length > 0 && `: ${named(one.changes)}`}
+                </p>
+              </li>
+            ))}
+          </ul>
+        ) : (
+          <Empty title="Nothing was changed yet">Edits of files below <code>.claude/</code> stand here once they are committed.</Empty>
+        )
+      }
+    </Loaded>
   );
 }
 
-function subject(one) {
-  return one.subject ?? one.title ?? one.message?.split('\n')[0] ?? one.commit;
-}
-
-function author(one) {
-  const who = one.author ?? one.by;
-  return typeof who === 'string' ? `by ${who}` : who?.name ? `by ${who.name}` : '';
+/** The first paths, and how many more there are. */
+function named(changes) {
+  const paths = changes.map((change) => change.path);
+  return paths.length > 3 ? `${paths.slice(0, 3).join(', ')} and ${paths.length - 3} more` : paths.join(', ');
 }
 
 function One({ id, canRollBack }) {
-  const diff = useResource(`/api/diff${query({ from: `${id}^`, to: id })}`);
+  const range = query({ from: `${id}~1`, to: id });
+  const diff = useResource(`/api/diff${range}`);
+  const plan = useResource(`/api/plan${range}`);
   return (
     <>
       <div class="headline">
         <Digest of={id} label="Copy the whole commit" />
         {canRollBack && <RollBack id={id} />}
       </div>
+      <Card title="What it did" wide>
+        <Loaded of={plan}>{(value) => <Plan of={value} />}</Loaded>
+      </Card>
       <Card title="What it changed" wide>
-        <Loaded of={diff}>{(value) => <Diff of={value} />}</Loaded>
+        <Loaded of={diff}>{({ items }) => (items.length ? items.map((file) => <File key={file.path} file={file} />) : <p class="hint">Nothing of the configuration.</p>)}</Loaded>
       </Card>
     </>
   );
 }
 
-function Diff({ of }) {
-  const files = of.files ?? of.items ?? [];
-  if (typeof of === 'string' || of.diff) return <Lines text={typeof of === 'string' ? of : of.diff} />;
-  if (!files.length) return <p class="hint">Nothing below .claude.</p>;
-  return files.map((file) => (
-    <section key={file.path} aria-label={file.path}>
-      <h3>{file.path} <State of={file.status ?? 'changed'} /></h3>
-      <Lines text={file.diff ?? file.patch ?? ''} />
+/** In terms of webhooks, skills and agents. */
+function Plan({ of }) {
+  if (!of.actions.length && !of.diagnostics.length) return <p class="hint">Nothing that is in force became another thing.</p>;
+  return (
+    <>
+      <ul class="lines">
+        {of.actions.map((action) => (
+          <li key={`${action.kind}/${action.name}`}>
+            <State of={action.verb} /> {action.kind} <strong>{action.name}</strong> <span class="hint">{action.note}</span>
+          </li>
+        ))}
+      </ul>
+      <Diagnostics of={of.diagnostics} />
+    </>
+  );
+}
+
+function File({ file }) {
+  return (
+    <section aria-label={file.path}>
+      <h3>
+        {file.path} <State of={file.verb} />
+      </h3>
+      {file.text === null ? <p class="hint">Too large to be shown, or no text.</p> : <Lines text={file.text} label={`Difference of ${file.path}`} />}
     </section>
-  ));
+  );
 }
 
 /** A unified diff; its signs stay, so that colour is not the only carrier. */
-function Lines({ text }) {
+function Lines({ text, label }) {
   return (
-    <pre class="text diff" tabIndex={0} role="region" aria-label="Difference">
+    <pre class="text diff" tabIndex={0} role="region" aria-label={label}>
       {text.split('\n').map((line, n) => (
-        <span key={n} class={line.startsWith('+') ? 'plus' : line.startsWith('-') ? 'minus' : line.startsWith('@@') ? 'place' : ''}>
+        <span key={n} class={toneOf(line)}>
           {line}
           {'\n'}
         </span>
@@ -120,14 +116,23 @@ function Lines({ text }) {
   );
 }
 
+function toneOf(line) {
+  if (line.startsWith('@@')) return 'place';
+  return line.startsWith('+') ? 'plus' : line.startsWith('-') ? 'minus' : '';
+}
+
 function RollBack({ id }) {
   const [done, setDone] = useState(null);
-  const [run, { busy, error }] = useAction(async () => setDone(await post('/api/rollback', { commit: id })));
+  const [run, { busy, error }] = useAction(async () => setDone(await post(`/api/rollback${query({ revision: id })}`)));
   return (
     <>
-      <Act run={run} busy={busy} label="Roll back to before it" kind="danger" confirm="A new commit takes the files back; history stays." />
+      {!done && <Act run={run} busy={busy} label="Go back to this" kind="danger" confirm="A new commit brings the configuration of this one back; history stays." />}
       <Fault error={error} />
-      {done && <span role="status">Rolled back: {done.status}{done.commit && <> as <code>{done.commit.slice(0, 12)}</code></>} {done.pr_url && <Outside href={done.pr_url}>see the proposal</Outside>}</span>}
+      {done && (
+        <span role="status">
+          Brought back as <a href={link('changes', done.commit)}>{done.commit.slice(0, 12)}</a>, {done.in_force ? 'in force' : 'not in force yet'}.
+        </span>
+      )}
     </>
   );
 }

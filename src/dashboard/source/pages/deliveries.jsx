@@ -3,12 +3,12 @@
 
 import { useEffect, useMemo, useState } from 'preact/hooks';
 
-import { at, get, post } from '../api.js';
+import { at, get, post, query } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Copy, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
 import { Counted, Rows } from '../rows.jsx';
 import { bytes, clock, count, duration, spoken, tail } from '../words.js';
-import { Rules } from './webhooks.jsx';
+import { Rules, Would } from './webhooks.jsx';
 
 export function Deliveries({ fields }) {
   const filter = { webhook: fields.webhook };
@@ -145,17 +145,32 @@ function Decision({ item }) {
   );
 }
 
+/** First what it would do now, then for real. */
 function Replay({ id }) {
   const has = useRoutes();
-  const [result, setResult] = useState(null);
-  const path = at`/api/deliveries/${id}/replay`;
-  const [run, { busy, error }] = useAction(async () => setResult(await post(path)));
+  const [tried, setTried] = useState(null);
+  const [done, setDone] = useState(null);
+  const ask = (isDry) => post(at`/api/deliveries/${id}/replay` + query({ dry_run: isDry })).then(({ items }) => items[0]);
+  const [attempt, trying] = useAction(async () => setTried(await ask(true)));
+  const [run, running] = useAction(async () => setDone(await ask(false)));
   if (!has('POST', '/api/deliveries/{}/replay')) return null;
+  const refused = (done ?? tried)?.error;
   return (
     <>
-      <Act run={run} busy={busy} label="Replay" confirm="It is matched anew, and its agents run again." />
-      <Fault error={error} />
-      {result && <span role="status">Replayed{result.delivery && <> as <a href={link('deliveries', result.delivery)}>{tail(result.delivery)}</a></>}.</span>}
+      {!tried && <Act run={attempt} busy={trying.busy} label="Replay" />}
+      <Fault error={trying.error ?? running.error ?? refused} />
+      {tried && !done && !refused && (
+        <Card title="Replayed, it would do this now" wide>
+          {tried.would.map((plan, n) => <Would key={n} plan={plan} />)}
+          <div class="headline">
+            <Act run={run} busy={running.busy} label="Replay for real" kind="primary" />
+            <button type="button" onClick={() => setTried(null)}>Leave it</button>
+          </div>
+        </Card>
+      )}
+      {done?.again?.map((one) => (
+        <span key={one.delivery} role="status">Replayed as <a href={link('deliveries', one.delivery)}>{tail(one.delivery)}</a>, {one.tasks.length} {one.tasks.length === 1 ? 'task' : 'tasks'}.</span>
+      ))}
     </>
   );
 }

@@ -179,7 +179,7 @@ function Editor({ kind, name, file, canSave, canCheck, reload }) {
         {canCheck && (verdict.pending ? <State of="running">checking</State> : errors ? <State of="error">{count(errors)} {errors === 1 ? 'error' : 'errors'}</State> : <State of="ready">valid</State>)}
         {canSave ? (
           <button type="button" class="primary" onClick={save} disabled={!isChanged || saving.busy || errors > 0 || verdict.pending}>
-            {saving.busy ? 'Saving…' : verdict.mode === 'proposal' || verdict.mode === 'propose' ? 'Save as a proposal' : 'Save'}
+            {saving.busy ? 'Saving…' : verdict.mode === 'propose' ? 'Save as a proposal' : 'Save'}
           </button>
         ) : (
           <span class="hint">This server takes no edits here: edit the file itself.</span>
@@ -228,7 +228,7 @@ function Widening({ of }) {
       <p>With this, runs or strangers could do what they cannot do now:</p>
       <ul>
         {of.map((one, n) => (
-          <li key={n}>{typeof one === 'string' ? one : (one.message ?? one.what ?? Object.values(one).join(': '))}</li>
+          <li key={n}>{one.resource}: {one.what}</li>
         ))}
       </ul>
     </div>

@@ -2,6 +2,7 @@
 
 import { useMemo, useState } from 'preact/hooks';
 
+import { token } from '../api.js';
 import { useResource } from '../hooks.js';
 import { Card, Loaded, Search, State, Text } from '../parts.jsx';
 import { count, duration } from '../words.js';
@@ -14,10 +15,10 @@ export function Health() {
     <>
       <h1 tabIndex={-1}>Health</h1>
       <Loaded of={status}>{(value) => <Checks status={value} />}</Loaded>
-      <Card title="Metrics" wide aside={<a href="/metrics">as text</a>}>
+      <Card title="Metrics" wide aside={token() === null && <a href="/metrics">as text</a>}>
         <Loaded of={metrics}>{(text) => <Metrics text={text} />}</Loaded>
       </Card>
-      <Card title="Addresses of the API" wide aside={<a href="/api/openapi.json">OpenAPI document</a>}>
+      <Card title="Addresses of the API" wide aside={token() === null && <a href="/api/openapi.json">OpenAPI document</a>}>
         <Loaded of={routes}>{(value) => <Routes of={value.routes} />}</Loaded>
       </Card>
       <p class="hint">The dashboard is made with <a href="/assets/licences.txt">these libraries</a>.</p>

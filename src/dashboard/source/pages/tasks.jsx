@@ -8,6 +8,7 @@ import { listen, sleep } from '../live.js';
 import { Act, Card, Choice, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
 import { Counted, Rows } from '../rows.jsx';
 import { clock, count, duration, money, tail } from '../words.js';
+import { decide } from './approvals.jsx';
 
 const STATES = [['', 'Any state'], ['checking', 'Checking'], ['awaiting_approval', 'Awaiting approval'], ['queued', 'Queued'], ['running', 'Running'], ['waiting_input', 'Waiting for input'], ['succeeded', 'Succeeded'], ['dead', 'Dead'], ['cancelled', 'Cancelled'], ['refused', 'Refused']];
 const ENDED = ['succeeded', 'dead', 'cancelled', 'refused', 'expired', 'failed'];
@@ -150,8 +151,12 @@ function Steering({ task, reload }) {
   };
   const [cancel, cancelling] = useAction(act('cancel'));
   const [retry, retrying] = useAction(act('retry'));
-  const [approve, approving] = useAction(act('approve'));
-  const [reject, rejecting] = useAction(act('reject'));
+  const judge = (verb) => async () => {
+    await decide(task, verb);
+    reload();
+  };
+  const [approve, approving] = useAction(judge('approve'));
+  const [reject, rejecting] = useAction(judge('reject'));
   const ended = ENDED.includes(task.state);
   const waits = task.state === 'awaiting_approval';
   const error = [cancelling, retrying, approving, rejecting].find((one) => one.error)?.error;

@@ -2,9 +2,9 @@
 
 import { useMemo, useState } from 'preact/hooks';
 
-import { at, post } from '../api.js';
+import { Problem, at, post } from '../api.js';
 import { link, setFields, useAction, useResource, useRoutes } from '../hooks.js';
-import { Act, Card, Choice, Copy, Diagnostics, Empty, Facts, Fault, Loaded, NotHere, Search, State, Text, When } from '../parts.jsx';
+import { Act, Card, Choice, Copy, Diagnostics, Empty, Facts, Fault, Field, Loaded, NotHere, Search, State, Text, When } from '../parts.jsx';
 import { Picture } from '../picture.jsx';
 import { Counted, Rows } from '../rows.jsx';
 import { count, short, standing, tail, whyNot } from '../words.js';
@@ -236,26 +236,38 @@ function Conditions({ of }) {
   );
 }
 
-/** A dry run of a sample, or a real delivery that signs itself, whichever this server has. */
+/** A dry run: a sample is matched and rendered, and nothing runs. */
 function Test({ webhook }) {
   const has = useRoutes();
   const { spec } = webhook;
-  const [event, setEvent] = useState('');
-  const [text, setText] = useState(`${spec.prefixes[0] ?? ''} ${spec.default_command ?? spec.commands[0]?.name ?? ''}`.trim());
-  const [run, { busy, error }] = useAction(async () => post(at`/api/webhooks/${spec.id}/test`, { ...(event && { event }), ...(text && { text }) }));
+  const [sample, setSample] = useState('');
+  const [payload, setPayload] = useState('');
   const [result, setResult] = useState(null);
+  const [run, { busy, error }] = useAction(async () => {
+    const body = { ...(sample.trim() && { sample: sample.trim() }), ...(payload.trim() && { payload: parsed(payload) }) };
+    setResult(await post(at`/api/webhooks/${spec.id}/test`, body));
+  });
   const known = has('POST', '/api/webhooks/{}/test');
   if (known === undefined) return null;
+  const submit = (event) => {
+    event.preventDefault();
+    run();
+  };
   return (
     <Card title="Test">
       {known ? (
-        <form onSubmit={(submitted) => { submitted.preventDefault(); run().then((value) => value && setResult(value)); }}>
-          <p class="hint">A sample of this provider is matched and rendered; nothing runs and nothing is answered.</p>
-          <label class="field"><span>Event (empty: the provider’s usual one)</span><input value={event} onInput={(typed) => setEvent(typed.currentTarget.value)} spellcheck={false} /></label>
-          <label class="field"><span>Text of the comment or message</span><input value={text} onInput={(typed) => setText(typed.currentTarget.value)} /></label>
+        <form onSubmit={submit} aria-label="Test">
+          <p class="hint">A sample is matched and its prompts are rendered. Nothing runs, nothing is answered.</p>
+          <Field label="Sample (empty: the first one of this provider)">
+            <input value={sample} placeholder={`${spec.provider}.…`} onInput={(event) => setSample(event.currentTarget.value)} spellcheck={false} />
+          </Field>
+          <Field label="Payload in its place, as JSON (may be empty)">
+            <textarea rows="2" value={payload} onInput={(event) => setPayload(event.currentTarget.value)} spellcheck={false} />
+          </Field>
           <button type="submit" class="primary" disabled={busy}>{busy ? 'Sending…' : 'Send a test'}</button>
           <Fault error={error} />
-          {result && <Tested result={result} />}
+          {result && <p class="hint" role="status">Sent {result.sample}.</p>}
+          {result?.would.map((plan, n) => <Would key={n} plan={plan} />)}
         </form>
       ) : (
         <NotHere what="The test" command={`skillhook trigger ${spec.provider}`} />
@@ -264,17 +276,28 @@ function Test({ webhook }) {
   );
 }
 
-function Tested({ result }) {
-  const rules = result.rules ?? result.decision?.rules ?? result.items?.flatMap((item) => item.rules ?? []) ?? [];
-  const prompts = result.prompts ?? result.tasks ?? [];
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Problem({ status: 400, detail: `the payload is not JSON: ${error.message}` });
+  }
+}
+
+/** What a delivery would do: its event, each rule, and the prompts. */
+export function Would({ plan }) {
   return (
-    <div role="status">
-      {rules.length > 0 && <Rules of={rules} />}
-      {prompts.map((prompt, n) => (
-        <Text key={n} label={`Prompt ${n + 1}`}>{prompt.prompt ?? prompt.text ?? JSON.stringify(prompt, null, 2)}</Text>
+    <section aria-label={`What ${plan.event} would do`}>
+      <h3>{plan.event}</h3>
+      {plan.ignored && <p class="notice">{plan.ignored}</p>}
+      {plan.rules.length > 0 && <Rules of={plan.rules} />}
+      {plan.tasks.map((task) => (
+        <div key={task.command}>
+          <p><strong>{task.command}</strong> <span class="hint">{task.agent ? `by ${task.agent}` : 'without an agent'}</span></p>
+          <Text label={`Prompt of ${task.command}`}>{task.prompt}</Text>
+        </div>
       ))}
-      {!rules.length && <Text label="Result of the test">{JSON.stringify(result, null, 2)}</Text>}
-    </div>
+    </section>
   );
 }
 

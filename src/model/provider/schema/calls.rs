@@ -13,7 +13,7 @@ use crate::model::provider::selector::Selector;
 use crate::model::provider::template::Template;
 
 /// An answer in the HTTP response itself.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyncAnswer {
     pub status: u16,
@@ -25,7 +25,7 @@ pub struct SyncAnswer {
 }
 
 /// The provider's API.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     /// What `cfg:api_base` means unless the operator sets it.
@@ -37,7 +37,7 @@ pub struct Api {
     pub success: Option<Success>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthAlternative {
     GithubAppInstallation,
@@ -45,7 +45,7 @@ pub enum AuthAlternative {
 }
 
 /// How the API tells to slow down.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rate {
     pub retry_headers: Vec<String>,
@@ -60,14 +60,14 @@ pub struct Rate {
 }
 
 /// What an answer must say besides its status.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Success {
     pub sel: Selector,
     pub eq: Value,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Call {
     pub method: CallMethod,
@@ -88,7 +88,7 @@ pub struct Call {
     pub next: Option<Box<Call>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum CallMethod {
     Get,
@@ -110,7 +110,7 @@ impl CallMethod {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Enrich {
     #[serde(default)]
@@ -121,7 +121,7 @@ pub struct Enrich {
 }
 
 /// The sign of having seen a delivery: in the response, or by a call.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ack {
     #[serde(default)]
@@ -130,7 +130,16 @@ pub struct Ack {
     pub call: Option<Call>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// An answer in the HTTP response, with `ctx:reply`.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    #[serde(default)]
+    pub when: Vec<Condition>,
+    pub answer: SyncAnswer,
+}
+
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
     pub format: Format,
@@ -149,7 +158,7 @@ pub struct Reply {
     pub rules: Vec<ReplyRule>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
     #[default]
@@ -157,7 +166,7 @@ pub enum Overflow {
     Truncate,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MarkerKind {
     /// Nothing: the reader would see it.
@@ -168,7 +177,7 @@ pub enum MarkerKind {
 }
 
 /// How a reply reaches the source. The first rule whose conditions hold and whose call can be filled decides.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplyRule {
     #[serde(default)]
@@ -184,7 +193,7 @@ pub struct ReplyRule {
 }
 
 /// Lists what stands at the source.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Find {
     pub call: Call,
@@ -197,7 +206,7 @@ pub struct Find {
     pub url: Option<Pointer>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Created {
     pub id: Option<Pointer>,

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use calls::{Ack, Api, Call, Enrich, Find, Reply, ReplyRule, SyncAnswer};
+mod written;
+
+pub use calls::{Ack, Api, Call, Enrich, Find, Reply, ReplyRule, Respond, SyncAnswer};
 pub use verify::{Policy, Scheme, Verify};
 
 use super::condition::Condition;
@@ -24,11 +26,17 @@ use crate::model::ids::ProviderName;
 /// The only version there is.
 pub const SCHEMA: &str = "skillhook.provider/v1";
 
+/// The JSON Schema (draft 2020-12) of a definition.
+pub fn json_schema() -> schemars::Schema {
+    schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>()
+}
+
 /// A whole definition.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     pub schema: SchemaName,
+    #[schemars(with = "String")]
     pub name: ProviderName,
     pub title: String,
     pub secrets: BTreeMap<String, Slot>,
@@ -59,6 +67,9 @@ pub struct Document {
     #[serde(default)]
     pub api: Api,
     pub ack: Vec<Ack>,
+    /// How an answer stands in the HTTP response, where the sender shows that to people.
+    #[serde(default)]
+    pub respond: Vec<Respond>,
     pub reply: Reply,
     /// Where repositories are kept that people propose changes to.
     pub proposals: Option<proposals::Proposals>,
@@ -77,7 +88,7 @@ impl TryFrom<String> for SchemaName {
 }
 
 /// A secret that the definition needs.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slot {
     pub from: Option<SlotOrigin>,
@@ -91,7 +102,7 @@ pub struct Slot {
 }
 
 /// Who makes up the secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotOrigin {
     Provider,
@@ -101,7 +112,7 @@ pub enum SlotOrigin {
     Either,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotUse {
     #[default]
@@ -109,7 +120,7 @@ pub enum SlotUse {
     Reply,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Receive {
     pub methods: Vec<Method>,
@@ -121,7 +132,7 @@ pub struct Receive {
     pub ok: Accepted,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     Get,
@@ -144,7 +155,7 @@ impl Method {
 }
 
 /// How bodies of one media type are read. The first rule that fits decides.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecodeRule {
     /// A media type, or `*/*`.
@@ -157,7 +168,7 @@ pub struct DecodeRule {
     pub envelope: Option<Envelope>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecodeAs {
     Json,
@@ -166,7 +177,7 @@ pub enum DecodeAs {
     Bytes,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Envelope {
     /// Attributes in `ce-` headers, data in the body.
@@ -174,7 +185,7 @@ pub enum Envelope {
 }
 
 /// What an accepted delivery is answered with.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
     pub status: u16,
@@ -183,7 +194,7 @@ pub struct Accepted {
 }
 
 /// What is known of the sender's habits. Only `attempt`, `reason`, `stop_header` and `stop_status` are acted on.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sender {
     pub retries: Option<String>,
@@ -201,7 +212,7 @@ pub struct Sender {
     pub stop_status: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Redelivery {
     SameId,
@@ -209,7 +220,7 @@ pub enum Redelivery {
 }
 
 /// A handshake: a request that is answered from the definition and starts nothing.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Challenge {
     pub id: String,
@@ -229,13 +240,13 @@ pub struct Challenge {
 }
 
 /// What is answered when the check of a handshake fails.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Otherwise {
     pub status: Option<u16>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowList {
     pub sel: Selector,
@@ -271,7 +282,7 @@ impl TryFrom<String> for SplitPath {
 }
 
 /// Names an event. The first rule whose conditions hold and whose name can be filled decides.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventRule {
     #[serde(default)]
@@ -282,7 +293,7 @@ pub struct EventRule {
 }
 
 /// Where the sender's id of a delivery stands.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryIds {
     pub id: Vec<Template>,
@@ -297,13 +308,13 @@ pub struct DeliveryIds {
     pub note: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     BodyHash,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextRule {
     #[serde(default)]
@@ -314,7 +325,7 @@ pub struct TextRule {
 }
 
 /// A dialect of marked-up text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Atlassian Document Format: a JSON tree.
@@ -332,7 +343,7 @@ pub enum Format {
     TelegramHtml,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActorRule {
     pub id: Vec<Template>,
@@ -342,14 +353,14 @@ pub struct ActorRule {
     pub permission: Option<PermissionRule>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnyOf {
     pub any: Vec<Condition>,
 }
 
 /// How the actor's right to start work is told.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PermissionRule {
     /// The first of these that stands in the payload and is valid decides.
@@ -364,14 +375,14 @@ pub struct PermissionRule {
 }
 
 /// A place of an association, bare or with the conditions under which it speaks of the actor.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum PermissionSource {
     Bare(Selector),
     Guarded(GuardedSource),
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GuardedSource {
     pub sel: Selector,
@@ -379,7 +390,7 @@ pub struct GuardedSource {
 }
 
 /// A question to the provider's API.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
     pub method: Method,
@@ -389,7 +400,7 @@ pub struct Lookup {
     pub trusted_min: Option<i64>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceRule {
     pub id: Vec<Template>,

@@ -9,7 +9,7 @@ use crate::model::provider::pointer::Pointer;
 use crate::model::provider::selector::Selector;
 use crate::model::provider::template::Template;
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
     pub policy: Policy,
@@ -18,7 +18,7 @@ pub struct Verify {
 }
 
 /// How several schemes of one definition go together. A scheme counts only while its secrets are configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// The first one that applies to the request decides, whatever the others would say.
@@ -29,13 +29,13 @@ pub enum Policy {
     AnyConfigured,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reject {
     pub status: Option<u16>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Scheme {
     Hmac(Hashed),
@@ -87,7 +87,7 @@ impl Scheme {
 }
 
 /// A scheme whose signature is a hash.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hashed {
     pub id: String,
@@ -107,7 +107,7 @@ pub struct Hashed {
 }
 
 /// A scheme whose signature is made with a private key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signed {
     pub id: String,
@@ -125,7 +125,7 @@ pub struct Signed {
     pub covers_body: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     pub secret: String,
@@ -135,7 +135,7 @@ pub struct Key {
     pub decode: KeyDecode,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyDecode {
     #[default]
@@ -145,7 +145,7 @@ pub enum KeyDecode {
 }
 
 /// Where a signature stands and how it is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureField {
     pub from: Selector,
@@ -164,7 +164,7 @@ pub struct SignatureField {
     pub encoding: Encoding,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
     #[default]
@@ -172,7 +172,7 @@ pub enum Encoding {
     Base64,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimestampField {
     /// The first of these that is there counts.
@@ -186,7 +186,7 @@ pub struct TimestampField {
     pub optional: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMore {
     One(Selector),
@@ -202,7 +202,7 @@ impl OneOrMore {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnit {
     #[serde(rename = "s")]
@@ -212,7 +212,7 @@ pub enum TimeUnit {
 }
 
 /// A spelling of the address that the sender may have signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlVariant {
     AsIs,
@@ -221,7 +221,7 @@ pub enum UrlVariant {
 }
 
 /// A hash of the body that stands in what is signed.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BodyDigest {
     pub from: Selector,
@@ -230,7 +230,7 @@ pub struct BodyDigest {
     pub encoding: Encoding,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenScheme {
     pub id: String,
@@ -241,7 +241,7 @@ pub struct TokenScheme {
 }
 
 /// Where a token stands.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenField {
     pub from: Selector,
@@ -250,7 +250,7 @@ pub struct TokenField {
 }
 
 /// Basic authentication (RFC 7617).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicScheme {
     pub id: String,
@@ -261,7 +261,7 @@ pub struct BasicScheme {
     pub pass: String,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JwtScheme {
     pub id: String,
@@ -288,7 +288,7 @@ impl TryFrom<Vec<Algorithm>> for OneAlgorithm {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 pub enum Algorithm {
     #[serde(rename = "HS256")]
     Hs256,
@@ -298,21 +298,21 @@ pub enum Algorithm {
     Es256,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum JwtKey {
     Secret(Key),
     Fetched(FetchedKey),
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchedKey {
     pub fetch: Fetch,
 }
 
 /// How the sender's public key is got.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
     pub method: super::Method,
@@ -326,7 +326,7 @@ pub struct Fetch {
     pub reject_if: Option<Pointer>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyFormat {
     Pem,
@@ -334,7 +334,7 @@ pub enum KeyFormat {
 }
 
 /// What the claims of a token must say.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Claims {
     pub exp: Option<Expiry>,
@@ -345,7 +345,7 @@ pub struct Claims {
     pub body_hash: Option<BodyHash>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expiry {
     /// In seconds.
@@ -353,7 +353,7 @@ pub struct Expiry {
     pub optional: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssuedAt {
     /// In seconds.
@@ -361,7 +361,7 @@ pub struct IssuedAt {
 }
 
 /// Must equal a setting.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     pub cfg: String,
@@ -370,14 +370,14 @@ pub struct Expected {
     pub optional: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryHash {
     /// <https://developer.atlassian.com/cloud/jira/platform/understanding-jwt-for-connect-apps/>
     Atlassian,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BodyHash {
     pub claim: String,

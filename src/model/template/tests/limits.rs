@@ -49,12 +49,12 @@ fn whatever_compiles_within_our_limits_compiles_in_tera() {
     }
 }
 
-/// It ends soon, whatever it does.
+/// It ends soon, whatever it does: what grows with the square or worse takes hours.
 fn ends_soon(template: &str, context: &Value) -> Result<Rendered> {
     let template = Template::compile("t", template, false).unwrap_or_else(|faults| panic!("{faults:?}"));
     let started = Instant::now();
     let rendered = template.render(context);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     rendered
 }
 

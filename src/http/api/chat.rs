@@ -1,0 +1,152 @@
+//! Conversations with the service: a message becomes a task, whose agent answers. Their history is that of the tasks.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+
+use super::request::Asked;
+use super::state::ApiState;
+use super::{not_found, shown};
+use crate::error::{Code, Error, Result};
+use crate::http::answer::Answer;
+use crate::ledger::{NewTask, TaskFilter};
+use crate::model::chat::{self, Message};
+use crate::model::ids::{AgentName, TaskId};
+use crate::model::task::Task;
+use crate::seam::fresh_id;
+
+/// Messages that are looked through for conversations.
+const MESSAGES_MAX: usize = 2_000;
+/// Longest name of a conversation in characters.
+const CONVERSATION_CHARS_MAX: usize = 64;
+
+/// Something that is said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    message: String,
+    /// The conversation that it belongs to; without it, one begins.
+    #[serde(default)]
+    conversation: Option<String>,
+    /// The agent that answers; `brain` if not given.
+    #[serde(default)]
+    agent: Option<String>,
+    /// The person wants what the message asks for to be done at once.
+    #[serde(default)]
+    confirm: bool,
+}
+
+/// Begins the task that answers a message.
+pub async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
+    let say: Say = asked.json()?;
+    let text = say.message.trim();
+    if text.is_empty() || text.len() > chat::MESSAGE_BYTES_MAX {
+        let message = format!("a message has between 1 and {} bytes", chat::MESSAGE_BYTES_MAX);
+        return Err(Error::new(Code::Usage, message));
+    }
+    let view = state.index.current();
+    let view = view.ok_or_else(|| Error::new(Code::NotReady, "the first pass has not been applied yet"))?;
+    let name = say.agent.as_deref().unwrap_or(chat::AGENT_DEFAULT);
+    let agent = AgentName::parse(name).map_err(|message| Error::new(Code::Usage, message))?;
+    if !view.agents.iter().any(|known| known.name == agent) {
+        return Err(not_found("agent", name));
+    }
+    let conversation = match &say.conversation {
+        Some(id) => known(state, id).await?.id,
+        None => format!("cnv_{}", fresh_id().simple()),
+    };
+    // A bare yes agrees to what was said before; with nothing before it, there is nothing to agree to.
+    let confirmed = say.confirm || (say.conversation.is_some() && chat::agrees(text));
+    let message = Message {
+        conversation: conversation.clone(),
+        text: text.to_owned(),
+        agent,
+        actor: asked.caller.actor(),
+        confirmed,
+    };
+    let id = TaskId(fresh_id());
+    let spec = chat::task(id, &message, view.revision, state.clock.now());
+    let task = NewTask { spec, lookup: None, reply: None, continues: None, says: None };
+    state.ledger.create(task, &chat::provider(), state.clock.now()).await?;
+    let answer = json!({ "conversation": conversation, "task": id, "confirmed": confirmed });
+    Ok(Answer::json(StatusCode::ACCEPTED, &answer))
+}
+
+/// The conversations, the one with the newest message first.
+pub async fn conversations(state: &ApiState) -> Result<Value> {
+    let mut known: BTreeMap<String, (usize, Vec<Task>)> = BTreeMap::new();
+    for (place, task) in newest(state, None).await?.into_iter().enumerate() {
+        known.entry(task.spec.source.conversation_id.clone()).or_insert((place, Vec::new())).1.push(task);
+    }
+    let mut ordered: Vec<_> = known.into_iter().collect();
+    ordered.sort_by_key(|(_, (place, _))| *place);
+    let items: Vec<Value> = ordered.iter().map(|(id, (_, tasks))| summary(id, tasks)).collect();
+    Ok(json!({ "items": items, "next": null }))
+}
+
+pub async fn conversation(state: &ApiState, id: &str) -> Result<Value> {
+    let known = known(state, id).await?;
+    Ok(summary(id, &known.tasks))
+}
+
+/// What was said, the oldest first: each message and, as far as there is one, its answer.
+pub async fn messages(state: &ApiState, id: &str) -> Result<Value> {
+    let mut items = Vec::new();
+    for task in known(state, id).await?.tasks.iter().rev() {
+        let (spec, source) = (&task.spec, &task.spec.source);
+        items.push(json!({ "role": "user", "text": source.text, "actor": source.actor, "at": spec.created_at }));
+        items.push(json!({
+            "role": "agent",
+            "text": task.result.as_ref().map(|result| &result.text).filter(|text| !text.is_empty()),
+            "task": spec.id,
+            "state": task.state,
+            "reason": shown(&task.reason)?,
+            "at": task.updated_at,
+        }));
+    }
+    Ok(json!({ "items": items, "next": null }))
+}
+
+struct Known {
+    id: String,
+    /// The newest first.
+    tasks: Vec<Task>,
+}
+
+async fn known(state: &ApiState, id: &str) -> Result<Known> {
+    let fits = id.chars().count() <= CONVERSATION_CHARS_MAX;
+    let tasks = if fits { newest(state, Some(id)).await? } else { Vec::new() };
+    match tasks.first() {
+        Some(task) => Ok(Known { id: task.spec.source.conversation_id.clone(), tasks }),
+        None => Err(not_found("conversation", id)),
+    }
+}
+
+/// The newest messages first, of one conversation or of all.
+async fn newest(state: &ApiState, conversation: Option<&str>) -> Result<Vec<Task>> {
+    let filter = TaskFilter { webhook: Some(chat::webhook()), limit: MESSAGES_MAX, ..TaskFilter::default() };
+    let mut tasks = state.ledger.tasks(filter).await?;
+    tasks.retain(|task| {
+        let source = &task.spec.source;
+        source.event == chat::EVENT
+            && task.spec.parent.is_none()
+            && conversation.is_none_or(|id| source.conversation_id == id)
+    });
+    Ok(tasks)
+}
+
+fn summary(id: &str, tasks: &[Task]) -> Value {
+    let (newest, oldest) = (tasks.first(), tasks.last());
+    json!({
+        "id": id,
+        "messages": tasks.len(),
+        "created_at": oldest.map(|task| task.spec.created_at),
+        "created_by": oldest.and_then(|task| task.spec.source.actor.clone()),
+        "title": oldest.and_then(|task| task.spec.source.text.as_ref()).map(|text| crate::model::change::title(text)),
+        "updated_at": newest.map(|task| task.updated_at),
+        "state": newest.map(|task| task.state),
+    })
+}
