@@ -146,6 +146,9 @@ pub struct Git {
     /// How deliveries name this repository (`acme/hooks`), to pull as soon as one comes from it; by default what the
     /// address of the remote ends with.
     pub repository: Option<String>,
+    /// The provider that opens pull or merge requests where a change may not be pushed; by default the one that the
+    /// address of the remote belongs to.
+    pub provider: Option<String>,
     pub remote: String,
     pub author_name: String,
     pub author_email: String,
@@ -160,6 +163,7 @@ impl Default for Git {
             push: true,
             pull: true,
             repository: None,
+            provider: None,
             remote: "origin".into(),
             author_name: "skillhook".into(),
             author_email: "skillhook@localhost".into(),
@@ -366,6 +370,9 @@ impl Config {
         copies::check(&settings.copies)?;
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;
+        }
+        if let Some(name) = &settings.git.provider {
+            ProviderName::parse(name).map_err(|message| invalid("git.provider", &message))?;
         }
         let pass = settings.agent.env_pass.iter();
         let mut agent_env: BTreeMap<String, String> =

@@ -23,6 +23,7 @@ pub mod respond;
 pub mod workspace;
 
 pub mod http;
+pub mod review;
 pub mod worker;
 
 pub mod app;

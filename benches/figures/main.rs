@@ -1,6 +1,6 @@
 //! The first figures, each a ratio or a curve within one run: durable acks beside the same pipeline without a store and
 //! beside the least that a durable ack needs, and the time from a saved file to a live route at several sizes.
-//! `cargo bench`; absolute numbers are this machine's.
+//! Then our commits beside git's own. `cargo bench`; absolute numbers are this machine's.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,7 +11,9 @@
 
 mod beside;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,8 +23,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use skillhook::app::{self, Service};
 use skillhook::config::{Config, Settings, environment};
+use skillhook::model::digest::Digest;
+use skillhook::model::revision::{FileRef, Revision};
 use skillhook::reconcile::pass::Published;
-use skillhook::repo::Repository;
+use skillhook::repo::{CommitOutcome, CommitRequest, Repository};
 
 use beside::{Beside, Log, Pipeline};
 
@@ -41,6 +45,66 @@ fn main() {
             save_to_live(skills).await;
         }
     });
+    for files in [1_000, 10_000] {
+        commit_of_one_change(files);
+    }
+}
+
+/// One changed file: our commit (synced to disk) beside `git add -A && git commit`, in one repository, turn by turn.
+fn commit_of_one_change(files: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let path = |n: usize| format!(".claude/skills/hook-{n}/SKILL.md");
+    Repository::init(root).unwrap();
+    let mut contents: BTreeMap<String, Arc<[u8]>> = BTreeMap::new();
+    for n in 0..files {
+        write_skill(root, &format!("hook-{n}"), 0);
+        contents.insert(path(n), std::fs::read(root.join(path(n))).unwrap().into());
+    }
+    let git = |arguments: &[&str]| {
+        let who = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0"];
+        assert!(Command::new("git").args(who).args(arguments).current_dir(root).status().unwrap().success());
+    };
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "all"]);
+    let repository = Repository::open(root, skillhook::repo::Options::default()).unwrap();
+    let revision = |contents: &BTreeMap<String, Arc<[u8]>>| {
+        let file = |bytes: &Arc<[u8]>| FileRef { digest: Digest::of(bytes), executable: false };
+        Revision::of(contents.iter().map(|(path, bytes)| (path.clone(), file(bytes))).collect())
+    };
+    repository.write_served(&revision(&contents), &|path| contents.get(path).cloned()).unwrap();
+    let (mut ours, mut gits) = (Vec::new(), Vec::new());
+    for round in 1..=5 {
+        write_skill(root, "hook-0", 2 * round);
+        contents.insert(path(0), std::fs::read(root.join(path(0))).unwrap().into());
+        let changed = revision(&contents);
+        let begun = Instant::now();
+        repository.write_served(&changed, &|path| contents.get(path).cloned()).unwrap();
+        let request = CommitRequest {
+            revision: &changed,
+            upon: None,
+            held: &BTreeSet::new(),
+            message: &|_| "one change".to_owned(),
+            trailers: Vec::new(),
+            author: None,
+        };
+        assert!(matches!(repository.commit(&request).unwrap(), CommitOutcome::Committed { .. }));
+        ours.push(begun.elapsed());
+        write_skill(root, "hook-0", 2 * round + 1);
+        let begun = Instant::now();
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "-m", "one change"]);
+        gits.push(begun.elapsed());
+    }
+    ours.sort();
+    gits.sort();
+    let (ours, gits) = (ours[2], gits[2]);
+    println!(
+        "commit of one change at {files} files: {:.1} ms, `git add -A && git commit` {:.1} ms: {:.2} of it",
+        ours.as_secs_f64() * 1e3,
+        gits.as_secs_f64() * 1e3,
+        ours.as_secs_f64() / gits.as_secs_f64()
+    );
 }
 
 struct Bench {

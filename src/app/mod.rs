@@ -42,14 +42,18 @@ use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::Origins;
 use crate::reconcile::pass::{Parts, Published, Reconciler};
+use crate::reconcile::pause::Pause;
 use crate::reconcile::record::{Progress, Recorder};
 use crate::reconcile::source::{Bell, Source};
+use crate::reconcile::versions::Versions;
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::forward::Forward;
 use crate::respond::outbox::Sender;
 use crate::respond::permission::Checker;
+use crate::respond::proposal::Reviewer;
 use crate::respond::transport::Transport;
+use crate::review::Reviews;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::secrets::seal::Sealer;
@@ -127,6 +131,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let known = secrets.clone();
     let judge = Judge::new(rules(&config))?;
     let (activator, bell) = (Activator::default(), Bell::default());
+    let pause = Pause::remembered(ledger.clone(), activator.clone(), bell.clone()).await?;
     let transport = Transport::new()?;
 
     let reader = index.reader();
@@ -196,6 +201,15 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         index: current.clone(),
         reconcile,
+        versions: Some(Versions {
+            repository: repository.clone(),
+            ledger: ledger.clone(),
+            activator: activator.clone(),
+            bell: bell.clone(),
+            pause: pause.clone(),
+            rules: rules(&config),
+            clock: clock.clone(),
+        }),
         metrics: metrics.clone(),
         clock: clock.clone(),
         started_at: clock.now(),
@@ -212,6 +226,7 @@ pub async fn start(config: Config) -> Result<Service> {
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
     let copies = copies::copies(&config, &repository, &clock, &metrics)?;
+    let progress_for_reviews = progress_sender.clone();
     let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
@@ -235,7 +250,7 @@ pub async fn start(config: Config) -> Result<Service> {
         publisher.publish(&published.state, published.served.digest, &published.catalogue);
     };
     activator.activate(Scope::Everything, "start");
-    spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), metrics.clone(), publish));
+    spawn(&mut tasks, "reconciler", reconciler.run(stop.clone(), pause.clone(), metrics.clone(), publish));
     spawn(&mut tasks, "watch", watcher::watch(config.root.clone(), activator.clone(), stop.clone()));
     spawn(&mut tasks, "timer", background::timer(activator.clone(), config.poll(), stop.clone()));
     spawn(
@@ -266,6 +281,7 @@ pub async fn start(config: Config) -> Result<Service> {
         progress: progress_sender.clone(),
         activator: activator.clone(),
         committed: committed_sender,
+        pause: pause.clone(),
         commits: config.settings.git.commit,
         poll: config.poll(),
     };
@@ -278,12 +294,27 @@ pub async fn start(config: Config) -> Result<Service> {
         bell: bell.clone(),
         progress: progress_sender,
         published: published.clone(),
+        pause,
         pulls: config.settings.git.pull,
         pushes: config.settings.git.commit && config.settings.git.push,
         network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
     spawn(&mut tasks, "source", source.run(committed, stop.clone()));
+    let reviews = Reviews {
+        repository: repository.clone(),
+        reviewer: reviewer(&config, &repository, &transport, &secrets, &clock)?,
+        provider: config.settings.git.provider.as_ref().and_then(|name| ProviderName::parse(name).ok()),
+        rules: rules(&config),
+        ledger: ledger.clone(),
+        bell: bell.clone(),
+        published: published.clone(),
+        progress: progress_for_reviews,
+        clock: clock.clone(),
+        network: Duration::from_secs(config.settings.git.network_seconds),
+        poll: config.poll(),
+    };
+    spawn(&mut tasks, "reviews", reviews.run(stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
         transport: transport.clone(),
@@ -385,6 +416,24 @@ fn repository_options(config: &Config) -> repo::Options {
         committer: author(config),
         ..repo::Options::default()
     }
+}
+
+/// Speaks with the provider that keeps the remote, where its address tells one.
+fn reviewer(
+    config: &Config,
+    repository: &Repository,
+    transport: &Transport,
+    secrets: &Secrets,
+    clock: &Clock,
+) -> Result<Option<Reviewer>> {
+    let Some(location) = repository.location()? else { return Ok(None) };
+    Ok(Some(Reviewer {
+        transport: transport.clone(),
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        host: location.host.unwrap_or_else(|| "localhost".to_owned()),
+        repository: config.settings.git.repository.clone().unwrap_or(location.path),
+    }))
 }
 
 fn write_modes(config: &Config) -> WriteModes {

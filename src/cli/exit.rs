@@ -62,6 +62,7 @@ exits! {
         UnknownEndpoint NotFound;
     Refused:
         DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
+        NothingToPropose ProposalFailed RollbackRefused
         StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied TokenMissing ScopeMissing Outdated
         BudgetSpent ApprovalRefused ApprovalVoid
         CopyConflict Conflict StillReferenced BuiltinStays Refused;

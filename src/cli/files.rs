@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::Exit;
 use super::output::{BAD, GOOD};
+use super::report;
 use crate::app;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
@@ -76,6 +77,7 @@ Examples:
   skillhook validate
   skillhook validate .claude/skills/pr-review
   skillhook validate --format github
+  skillhook validate --format sarif > skillhook.sarif
   skillhook validate --format json | jq '.diagnostics[].code'")]
 pub struct Validate {
     /// Show only findings in these files or directories; everything is looked at all the same
@@ -94,6 +96,10 @@ enum Format {
     Json,
     /// Workflow commands of GitHub Actions: findings appear in the diff of a pull request
     Github,
+    /// A code quality report, as GitLab shows it in a merge request
+    Gitlab,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
 }
 
 impl Validate {
@@ -117,6 +123,8 @@ impl Validate {
         });
         match self.format {
             Some(Format::Github) => findings.iter().for_each(|finding| context.output.line(&annotation(finding))),
+            Some(Format::Gitlab) => context.output.text(&super::output::json(&report::gitlab(&findings))),
+            Some(Format::Sarif) => context.output.text(&super::output::json(&report::sarif(&findings))),
             Some(Format::Json) => context.output.text(&super::output::json(&counted)),
             None if context.output.format.is_machine() => context.output.record(&counted),
             Some(Format::Text) | None => {

@@ -28,14 +28,36 @@ skillhook.toml, and a line in .gitignore. What is there stays as it is.
 Examples:
   skillhook init
   skillhook init ~/work/project
+  skillhook init --ci github
   skillhook init --token")]
 pub struct Init {
     /// The directory [default: the root]
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: Option<PathBuf>,
+    /// Lay down a job too that checks pull or merge requests
+    #[arg(long, value_name = "PROVIDER")]
+    ci: Option<Ci>,
     /// Make the first token of the admin API too; it is printed once
     #[arg(long)]
     token: bool,
+}
+
+/// Whose jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Ci {
+    /// A workflow of GitHub Actions
+    Github,
+    /// A job of GitLab CI
+    Gitlab,
+}
+
+impl Ci {
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Ci::Github => (".github/workflows/skillhook.yml", include_str!("ci/github.yml")),
+            Ci::Gitlab => (".gitlab/skillhook.yml", include_str!("ci/gitlab.yml")),
+        }
+    }
 }
 
 const LAID: Sheet = Sheet {
@@ -49,7 +71,10 @@ impl Init {
     pub fn run(self, context: &Context) -> Result<Exit> {
         let named = self.directory.clone().or_else(|| context.overrides.root.clone());
         let root = named.unwrap_or_else(|| PathBuf::from("."));
-        let laid = lay(&root)?;
+        let mut laid = lay(&root)?;
+        if let Some((path, text)) = self.ci.map(Ci::file) {
+            laid.push(json!({ "path": path, "done": create(&root, path, text.as_bytes())? }));
+        }
         context.output.list(&LAID, &laid);
         if self.token {
             context.block_on(super::token::first(context, &root))?;

@@ -24,6 +24,7 @@ mod plan;
 mod record;
 mod replay;
 mod restore;
+mod report;
 mod seal;
 mod serve;
 mod settings_file;
@@ -32,6 +33,7 @@ mod snippet;
 mod task;
 mod token;
 mod trigger;
+mod versions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -133,8 +135,17 @@ enum Command {
     #[command(visible_alias = "lint")]
     Validate(files::Validate),
     /// Show what the files would change
-    #[command(visible_alias = "diff")]
     Plan(plan::Plan),
+    /// Hold back the tasks of a webhook, or all changes of files
+    Suspend(versions::Suspend),
+    /// Let go what was suspended
+    Resume(versions::Resume),
+    /// Show the text that differs between two commits
+    Diff(versions::Diff),
+    /// List the commits that changed the configuration
+    History(versions::History),
+    /// Bring the configuration of a commit back, by a new commit
+    Rollback(versions::Rollback),
     /// Ask the running server to look at the files now
     Reconcile(live::Reconcile),
     /// How the running server is
@@ -216,6 +227,11 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Up(command) => command.run(context),
         Command::Demo(command) => command.run(context),
         Command::Validate(command) => command.run(context),
+        Command::Suspend(command) => context.block_on(command.run(context)),
+        Command::Resume(command) => context.block_on(command.run(context)),
+        Command::Diff(command) => command.run(context),
+        Command::History(command) => command.run(context),
+        Command::Rollback(command) => context.block_on(command.run(context)),
         Command::Plan(command) => context.block_on(command.run(context)),
         Command::Trigger(command) => context.block_on(command.run(context)),
         Command::Doctor(command) => context.block_on(command.run(context)),

@@ -4,7 +4,7 @@
 //! sides are judged in the same way, so what does not differ is not shown.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -36,11 +36,15 @@ Exit codes: 0 done, 1 there are changes (--exit-code), 2 a file has errors.
 Examples:
   skillhook plan
   skillhook plan origin/main --exit-code
-  skillhook diff HEAD~1 -o json")]
+  skillhook plan HEAD~1 -o json
+  skillhook plan HEAD --of origin/main    what pulling would do")]
 pub struct Plan {
     /// A commit, branch or tag to compare with
     #[arg(value_name = "REF")]
     base: Option<String>,
+    /// Look at the files of this commit, branch or tag instead of those below the root; nothing is checked out
+    #[arg(long, value_name = "REF")]
+    of: Option<String>,
     /// End with 1 when there are changes
     #[arg(long)]
     exit_code: bool,
@@ -78,7 +82,10 @@ impl Plan {
             },
         };
         let before = observed(&config, &base)?;
-        let (look, actions) = changes(&config, &before, &base)?;
+        let laid =
+            self.of.as_deref().map(|reference| laid_out(&config, &at_commit(&config, reference)?)).transpose()?;
+        let root = laid.as_ref().map_or_else(|| config.root.clone(), |laid| laid.path().to_owned());
+        let (look, actions) = changes(&config, root, &before, &base)?;
         context.output.note(&format!("compared with {}", base.name));
         context.output.list(&ACTIONS, &actions);
         context.output.diagnostics(&look.findings, &config.root);
@@ -90,8 +97,8 @@ impl Plan {
 }
 
 /// The planner's actions; generations only where they are known.
-fn changes(config: &Config, before: &Observed, base: &Base) -> Result<(Look, Vec<Value>)> {
-    let look = files::look_beside(config, config.root.clone(), before, &long_gone(before))?;
+fn changes(config: &Config, root: PathBuf, before: &Observed, base: &Base) -> Result<(Look, Vec<Value>)> {
+    let look = files::look_beside(config, root, before, &long_gone(before))?;
     let planned = plan(look.judgement.desired.clone(), before, &Generations::new());
     let known = |name: &str| base.generations.keys().any(|id| id.as_str() == name) || base.generations.is_empty();
     let actions = planned.actions.into_iter().map(|action| {
@@ -145,7 +152,18 @@ fn repository(config: &Config) -> Result<Repository> {
 
 /// The base as the index would hold it.
 fn observed(config: &Config, base: &Base) -> Result<Observed> {
-    let failed = "the base cannot be laid out for comparison";
+    let directory = laid_out(config, base)?;
+    let look = files::look_beside(config, directory.path().to_owned(), &Observed::default(), &BTreeMap::new())?;
+    let mut observed = plan(look.judgement.desired, &Observed::default(), &Generations::new()).next;
+    for (id, webhook) in &mut observed.webhooks {
+        webhook.generation = base.generations.get(id).copied().unwrap_or(webhook.generation);
+    }
+    Ok(observed)
+}
+
+/// The files as a directory, for a look.
+fn laid_out(config: &Config, base: &Base) -> Result<tempfile::TempDir> {
+    let failed = "the files cannot be laid out for comparison";
     let directory = tempfile::tempdir().context(Code::TreeUnreadable, failed)?;
     let shipped = embedded::files();
     for file in &base.files {
@@ -156,12 +174,7 @@ fn observed(config: &Config, base: &Base) -> Result<Observed> {
         }
         write(directory.path(), file).context(Code::TreeUnreadable, failed)?;
     }
-    let look = files::look_beside(config, directory.path().to_owned(), &Observed::default(), &BTreeMap::new())?;
-    let mut observed = plan(look.judgement.desired, &Observed::default(), &Generations::new()).next;
-    for (id, webhook) in &mut observed.webhooks {
-        webhook.generation = base.generations.get(id).copied().unwrap_or(webhook.generation);
-    }
-    Ok(observed)
+    Ok(directory)
 }
 
 fn write(directory: &Path, file: &ServedFile) -> std::io::Result<()> {

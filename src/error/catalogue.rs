@@ -107,6 +107,9 @@ codes! {
     PruneHeld = "0506", 409, HumanNeeded, "the pass would delete too much";
     RevisionMissing = "0507", 503, Wait, "the revision is not written yet";
     TreeUnreadable = "0508", 503, Backoff, "the files cannot be read";
+    NothingToPropose = "0511", 409, Never, "there is nothing to propose";
+    ProposalFailed = "0512", 502, HumanNeeded, "the provider did not take the proposal";
+    RollbackRefused = "0513", 409, HumanNeeded, "the revision cannot be brought back";
 
     LedgerUnavailable = "0601", 503, Backoff, "the ledger cannot be written";
     LedgerDamaged = "0602", 500, HumanNeeded, "a row of the ledger is damaged";

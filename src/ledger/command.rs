@@ -82,6 +82,11 @@ pub enum Command {
         conversation: Conversation,
     },
     PutGenerations(Vec<(WebhookId, Generation)>),
+    /// Holds a webhook's tasks back or lets them go; `None` is the reconciler.
+    Suspend {
+        webhook: Option<WebhookId>,
+        on: bool,
+    },
     Note {
         kind: String,
         webhook: Option<WebhookId>,

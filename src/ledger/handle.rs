@@ -306,6 +306,11 @@ impl Ledger {
         answer.recv().map_err(|_| gone())?.map(|_| ())
     }
 
+    /// Holds a webhook's tasks back (its deliveries are stored), or lets them go; `None` is the reconciler.
+    pub async fn suspend(&self, webhook: Option<WebhookId>, on: bool) -> Result<()> {
+        self.tell(0, Command::Suspend { webhook, on }).await
+    }
+
     /// Says that something happened; on the maintenance lane.
     pub async fn note(&self, kind: &str, webhook: Option<WebhookId>, message: String) -> Result<()> {
         self.tell(message.len(), Command::Note { kind: kind.to_owned(), webhook, message }).await

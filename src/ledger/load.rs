@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::memory::Due;
+use super::rows::Suspension;
 use super::store::Failure;
 use super::store::kept::{CallRow, DedupeRow, HappeningRow, LiveRow, PendingRow, TaskRow};
 use super::store::tables::{DeadMark, Reader};
@@ -59,6 +60,13 @@ pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<Load
         match row {
             Ok(row) => loaded.add_task(id, row, held, now),
             Err(_) => loaded.lost_tasks.push(id),
+        }
+    }
+    for entry in reader.rows::<Suspension>()?.all()? {
+        // Even where the row is damaged: held back too long is better than let go too soon.
+        let (key, _) = entry?;
+        if let Ok(webhook) = std::str::from_utf8(&key) {
+            loaded.memory.queue.suspend(webhook, true);
         }
     }
     loaded.add_outbox(reader, held, now)?;

@@ -5,9 +5,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::rows::{Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, RawRequest, Token};
+use super::rows::{
+    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, RawRequest, Suspension, Token,
+};
 use super::store::codec::Row;
 use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
@@ -71,6 +74,20 @@ impl Ledger {
         self.read(move |reader| {
             let row = reader.rows::<ConversationRow>()?.get(id.as_bytes())?;
             Ok(row.map(|row| row.conversation).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// What a person holds back, and since when; an empty name is the reconciler.
+    pub async fn suspensions(&self) -> Result<BTreeMap<String, Timestamp>> {
+        self.read(|reader| {
+            let mut suspended = BTreeMap::new();
+            for entry in reader.rows::<Suspension>()?.all()? {
+                let (key, row) = entry?;
+                let since = row.map_or(Timestamp::UNIX_EPOCH, |row| row.since);
+                suspended.insert(String::from_utf8_lossy(&key).into_owned(), since);
+            }
+            Ok(suspended)
         })
         .await
     }

@@ -134,6 +134,12 @@ pub struct Generation {
     pub digest: Digest,
 }
 
+/// A person holds something back: a webhook's tasks, or the reconciler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    pub since: Timestamp,
+}
+
 /// Something that happened, in the order of `seq`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Happening {

@@ -15,6 +15,7 @@ use super::activator::{Activation, Activator, Scope};
 use super::embedded;
 use super::judge::Judge;
 use super::look::{Contents, Looker};
+use super::pause::Pause;
 use super::rebuild;
 use crate::error::{Error, Result};
 use crate::index::{Index, State};
@@ -198,6 +199,7 @@ impl Reconciler {
     pub async fn run(
         mut self,
         stop: CancellationToken,
+        pause: Pause,
         metrics: Metrics,
         mut publish: impl FnMut(&Published) + Send + 'static,
     ) {
@@ -206,6 +208,15 @@ impl Reconciler {
                 () = stop.cancelled() => return,
                 next = self.activator.next() => next,
             };
+            if pause.is_on() {
+                if self.published.borrow().is_none() {
+                    let standing = self.standing(number);
+                    publish(&standing);
+                    self.published.send_replace(Some(standing));
+                }
+                self.activator.finish(number);
+                continue;
+            }
             let begun = Instant::now();
             let worked = tokio::task::spawn_blocking(move || {
                 let outcome = self.pass(number, &activation);
@@ -247,6 +258,33 @@ impl Reconciler {
                     activator.activate(Scope::Everything, "look again");
                 });
             }
+        }
+    }
+
+    /// What is in force without a look at the files, of which nothing may be committed then.
+    fn standing(&self, number: u64) -> Published {
+        let state = self.index.reader().state();
+        let served = Arc::new(state.observed.revision());
+        let report = Report {
+            number,
+            at: self.clock.now(),
+            duration_ms: 0,
+            reasons: vec!["suspended"],
+            actions: Vec::new(),
+            index_digest: state.digest,
+            revision: served.digest,
+            problems: Vec::new(),
+            prune_held: 0,
+        };
+        Published {
+            report: Arc::new(report),
+            state,
+            catalogue: self.judge.catalogue(),
+            snapshot: Arc::new(Snapshot { partial: true, ..Snapshot::default() }),
+            served,
+            upon: None,
+            tree: Arc::new(Revision::of(BTreeMap::new())),
+            held: Arc::new(BTreeSet::from([".claude/".to_owned()])),
         }
     }
 

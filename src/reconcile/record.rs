@@ -14,7 +14,8 @@ use super::activator::{Activator, Scope};
 use super::message::changes;
 use super::origins::{Matching, Origins};
 use super::pass::{Published, Unrecorded};
-use super::source::Remote;
+use super::pause::Pause;
+use super::source::{Proposed, Remote};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::model::backoff;
@@ -39,6 +40,7 @@ pub struct Progress {
     pub index: Option<Digest>,
     pub pushed: Step,
     pub remote: Remote,
+    pub proposals: Vec<Proposed>,
 }
 
 /// One step of recording.
@@ -64,6 +66,7 @@ pub struct Recorder {
     pub activator: Activator,
     /// The newest commit that is known to hold what was published.
     pub committed: watch::Sender<Option<String>>,
+    pub pause: Pause,
     pub commits: bool,
     /// Even without news, held commits are tried again after this.
     pub poll: Duration,
@@ -138,6 +141,9 @@ impl Recorder {
     /// Whether everything is recorded; false: something is in the way that may go by itself.
     async fn record(self: &Arc<Self>, newest: &Published) -> Result<bool> {
         self.serve(newest).await?;
+        if self.pause.is_on() {
+            return Ok(true);
+        }
         if !self.commits {
             for pending in self.origins.matching(&newest.tree, newest.report.number) {
                 if pending.settled {

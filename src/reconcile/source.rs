@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::activator::Activator;
 use super::pass::Published;
+use super::pause::Pause;
 use super::record::{Progress, Step, blocking};
 use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::model::backoff;
+use crate::model::provider::Review;
 use crate::repo::{ConflictBranch, FetchOutcome, PullOutcome, PushOutcome, Refusal, Repository};
 use crate::seam::{Clock, random};
 
@@ -44,7 +46,21 @@ pub struct Remote {
     pub distance: Distance,
     /// Branches that hold our side of conflicts, until a person deletes them.
     pub conflicts: Vec<ConflictBranch>,
+    /// The commit that the remote's rules refused: it is proposed instead.
+    pub refused: Option<String>,
     /// What is in the way.
+    pub trouble: Option<String>,
+}
+
+/// A branch that waits for review.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Proposed {
+    pub branch: String,
+    pub commit: String,
+    /// Where a person opens a request for it.
+    pub page: Option<String>,
+    /// The pull or merge request, where the provider has one.
+    pub review: Option<Review>,
     pub trouble: Option<String>,
 }
 
@@ -109,6 +125,7 @@ pub struct Source {
     pub bell: Bell,
     pub progress: watch::Sender<Progress>,
     pub published: watch::Receiver<Option<Published>>,
+    pub pause: Pause,
     pub pulls: bool,
     pub pushes: bool,
     pub network: Duration,
@@ -123,6 +140,8 @@ enum Standing {
     Level,
     /// Something here has to change first.
     Held,
+    /// The remote's rules want a review first.
+    Refused,
     /// The remote cannot be reached, or it moves faster than we do.
     Away,
 }
@@ -153,9 +172,12 @@ impl Source {
             });
             this.measure(standing).await;
             this.bell.answered.send_replace(rung);
-            failures = if standing == Standing::Level { 0 } else { failures.saturating_add(1) };
+            failures =
+                if matches!(standing, Standing::Level | Standing::Refused) { 0 } else { failures.saturating_add(1) };
             let wait = match standing {
-                Standing::Level => this.poll.mul_f64(0.9 + 0.2 * (random() as f64 / u64::MAX as f64)),
+                Standing::Level | Standing::Refused => {
+                    this.poll.mul_f64(0.9 + 0.2 * (random() as f64 / u64::MAX as f64))
+                }
                 Standing::Held | Standing::Away => backoff::delay(failures, random(), None).min(RETRY_MAX),
             };
             let until = Instant::now() + wait;
@@ -167,7 +189,7 @@ impl Source {
                     changed = committed.changed() => {
                         if changed.is_err() { return }
                         match standing {
-                            Standing::Level => break false,
+                            Standing::Level | Standing::Refused => break false,
                             Standing::Held => break true,
                             Standing::Away => this.measure(standing).await,
                         }
@@ -178,6 +200,9 @@ impl Source {
     }
 
     async fn round(self: &Arc<Self>, look: bool) -> Result<Standing> {
+        if self.pause.is_on() {
+            return Ok(Standing::Level);
+        }
         if look {
             let standing = self.take_in().await?;
             if standing != Standing::Level {
@@ -193,7 +218,8 @@ impl Source {
                     return self.give_out_conflicts().await;
                 }
                 PushOutcome::Rejected { refusal: Refusal::NonFastForward, .. } if self.pulls => self.take_in().await?,
-                PushOutcome::Rejected { .. } => Standing::Held,
+                PushOutcome::Rejected { refusal: Refusal::ByRemote, .. } => Standing::Refused,
+                PushOutcome::Rejected { refusal: Refusal::NonFastForward, .. } => Standing::Held,
                 PushOutcome::Unavailable { .. } => Standing::Away,
             };
             if standing != Standing::Level {
@@ -275,6 +301,10 @@ impl Source {
         let this = Arc::clone(self);
         let outcome = blocking(move || this.repository.push(this.network)).await?;
         let now = self.clock.now();
+        let refused = match &outcome {
+            PushOutcome::Rejected { refusal: Refusal::ByRemote, .. } => self.head().await?,
+            _ => None,
+        };
         let step = match &outcome {
             PushOutcome::Pushed { commit } => {
                 tracing::info!(%commit, "pushed");
@@ -289,6 +319,7 @@ impl Source {
             }
         };
         self.progress.send_modify(|progress| {
+            progress.remote.refused = refused;
             if step.trouble.is_none() {
                 progress.remote.at = Some(now);
                 progress.remote.trouble = None;

@@ -42,7 +42,7 @@ pub struct CommitRequest<'a> {
 }
 
 /// A path of a commit and what the commit does to it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct PathChange {
     /// Root-relative.
     pub path: String,

@@ -146,7 +146,7 @@ impl Repository {
     }
 
     /// A commit by us, with the author of `original` where there is one.
-    fn write(
+    pub(super) fn write(
         &self,
         repo: &git2::Repository,
         original: Option<&Commit<'_>>,

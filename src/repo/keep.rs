@@ -112,12 +112,12 @@ pub(super) fn refs_below(repo: &git2::Repository, prefix: &str) -> Result<Vec<(S
     Ok(found)
 }
 
-fn short(commit: Oid) -> String {
+pub(super) fn short(commit: Oid) -> String {
     commit.to_string().chars().take(7).collect()
 }
 
 /// The name of this machine as far as it can stand in the name of a branch.
-fn host() -> String {
+pub(super) fn host() -> String {
     let told =
         ["/proc/sys/kernel/hostname", "/etc/hostname"].iter().find_map(|path| std::fs::read_to_string(path).ok());
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };

@@ -8,7 +8,8 @@ const LINES_MAX: usize = 100;
 const SUBJECT_CHARS_MAX: usize = 72;
 
 /// What happened to a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verb {
     Create,
     Update,

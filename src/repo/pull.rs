@@ -72,6 +72,8 @@ pub enum Move {
     Followed {
         replayed: usize,
     },
+    /// The configuration of an earlier commit was brought back.
+    Restored,
     /// An earlier process began it.
     Finished,
 }
@@ -142,7 +144,7 @@ impl Repository {
         Ok(outcome)
     }
 
-    fn go(
+    pub(super) fn go(
         &self,
         repo: &git2::Repository,
         branch: &str,

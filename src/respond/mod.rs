@@ -8,4 +8,5 @@ pub mod forward;
 pub mod guard;
 pub mod outbox;
 pub mod permission;
+pub mod proposal;
 pub mod transport;

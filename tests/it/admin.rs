@@ -154,7 +154,10 @@ fn everything_in_the_table_answers_and_is_documented() {
         }
         let path = route["path"].as_str().unwrap().replace("{id}", "github");
         let status = gateway.get(&path).status;
-        assert!(status == 200 || (status == 404 && path.contains("github")), "{path}: {status}");
+        // Without a repository there are no versions.
+        let versions = ["/api/history", "/api/diff", "/api/plan"].contains(&path.as_str());
+        let fine = if versions { matches!(status, 400 | 503) } else { status == 200 };
+        assert!(fine || (status == 404 && path.contains("github")), "{path}: {status}");
         assert!(route["summary"].as_str().unwrap().len() > 5);
     }
     let webhook = gateway.get("/api/webhooks/github").json();

@@ -251,6 +251,7 @@ impl Parts {
             ledger: ledger.clone(),
             index,
             reconcile,
+            versions: None,
             metrics: metrics.clone(),
             clock: clock.clone(),
             started_at: applied_at,

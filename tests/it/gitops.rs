@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::service::{Service, git, own_webhook, wait_for};
 
 /// The remote, as somebody else works with it.
-struct Elsewhere {
-    clone: PathBuf,
+pub struct Elsewhere {
+    pub clone: PathBuf,
 }
 
 impl Elsewhere {
-    fn of(service: &Service) -> Self {
+    pub fn of(service: &Service) -> Self {
         let clone = service.dir.path().join(format!("elsewhere-{}", skillhook::seam::fresh_id().simple()));
         git(service.dir.path(), &["clone", "-q", "-b", "main", "remote.git", clone.to_str().unwrap()]);
         git(&clone, &["config", "user.name", "Reviewer"]);
@@ -21,18 +21,18 @@ impl Elsewhere {
         Self { clone }
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.clone.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn webhook(&self, name: &str) {
+    pub fn webhook(&self, name: &str) {
         self.write(&skill(name), &own_webhook(name));
     }
 
     /// Commits everything and pushes it; answers the commit.
-    fn merge(&self, title: &str) -> String {
+    pub fn merge(&self, title: &str) -> String {
         git(&self.clone, &["add", "-A"]);
         git(&self.clone, &["commit", "-q", "-m", title]);
         git(&self.clone, &["pull", "-q", "--rebase", "origin", "main"]);
@@ -41,20 +41,20 @@ impl Elsewhere {
     }
 }
 
-fn skill(name: &str) -> String {
+pub fn skill(name: &str) -> String {
     format!(".claude/skills/{name}/SKILL.md")
 }
 
-fn remote(service: &Service) -> PathBuf {
+pub fn remote(service: &Service) -> PathBuf {
     service.dir.path().join("remote.git")
 }
 
-fn head(directory: &Path) -> String {
+pub fn head(directory: &Path) -> String {
     git(directory, &["rev-parse", "main"])
 }
 
 /// Asks the service to fetch, pull, look and push now.
-async fn reconcile(service: &Service, more: &[&str]) -> (i32, String) {
+pub async fn reconcile(service: &Service, more: &[&str]) -> (i32, String) {
     let mut arguments = vec!["reconcile", "--with-source", "--wait", "-o", "json"];
     arguments.extend(more);
     let mut command = tokio::process::Command::from(service.command(&arguments));
@@ -63,7 +63,7 @@ async fn reconcile(service: &Service, more: &[&str]) -> (i32, String) {
 }
 
 /// Waits until what is committed here is on the remote too.
-async fn wait_level(service: &Service) {
+pub async fn wait_level(service: &Service) {
     wait_for("both sides to be level", || async {
         let clean = git(&service.root(), &["status", "--porcelain", "--", ".claude"]).is_empty();
         clean && head(&service.root()) == head(&remote(service))
@@ -71,11 +71,11 @@ async fn wait_level(service: &Service) {
     .await;
 }
 
-async fn wait_remote_state(service: &Service, what: &str, so: impl Fn(&Value) -> bool) {
+pub async fn wait_remote_state(service: &Service, what: &str, so: impl Fn(&Value) -> bool) {
     wait_for(what, || async { so(&service.api("/api/status").await["git"]) }).await;
 }
 
-fn assert_whole(service: &Service) {
+pub fn assert_whole(service: &Service) {
     for directory in [service.root(), remote(service)] {
         git(&directory, &["fsck", "--strict", "--no-dangling"]);
     }

@@ -98,6 +98,11 @@ impl Service {
         self.settings.push_str(more);
     }
 
+    /// Speaks with another stand-in for the provider.
+    pub fn set_api_base(&mut self, base: &str) {
+        self.settings = self.settings.replace(&self.github.base(), base);
+    }
+
     pub fn replace_settings(&mut self, from: &str, to: &str) {
         assert!(self.settings.contains(from), "{}", self.settings);
         self.settings = self.settings.replace(from, to);

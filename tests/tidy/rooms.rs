@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("respond", &["error", "model", "seam", "telemetry", "secrets", "ledger"]),
     ("worker", &["error", "model", "seam", "telemetry", "ledger", "workspace", "mcp"]),
     ("http", &["error", "model", "seam", "telemetry", "secrets", "ledger", "index", "reconcile", "change", "mcp"]),
+    ("review", &["error", "model", "seam", "telemetry", "ledger", "repo", "reconcile", "respond"]),
     (
         "app",
         &[
@@ -41,6 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "workspace",
             "respond",
             "worker",
+            "review",
             "http",
         ],
     ),

@@ -1,5 +1,7 @@
 //! How the service is: for load balancers, for monitoring, for people.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
@@ -27,6 +29,7 @@ pub async fn health(state: &ApiState) -> Result<Answer> {
 
 pub async fn status(state: &ApiState) -> Result<Value> {
     let depth = state.ledger.depth().await?;
+    let suspended = state.ledger.suspensions().await?;
     let index = state.index.current();
     let counted = state.index.resources();
     Ok(json!({
@@ -48,6 +51,10 @@ pub async fn status(state: &ApiState) -> Result<Value> {
         "git": index.as_ref().map(|index| shown(&index.recorded)).transpose()?,
         "resources": { "ready": counted.ready, "reconciling": counted.reconciling, "stalled": counted.stalled },
         "stalled": index.as_ref().map(|index| index.named(Standing::Stalled)),
+        "suspended": {
+            "reconciler": suspended.get(""),
+            "webhooks": suspended.iter().filter(|(name, _)| !name.is_empty()).collect::<BTreeMap<_, _>>(),
+        },
         "ledger": { "healthy": state.ledger.healthy() },
         "queue": shown(&depth)?,
     }))

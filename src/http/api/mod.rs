@@ -29,6 +29,7 @@ mod tasks;
 mod tickets;
 pub mod tokens;
 mod validate;
+mod versions;
 
 use std::sync::Arc;
 
@@ -162,6 +163,14 @@ impl Api {
             Operation::Skills => index::skills(state).map(|value| ok(&value)),
             Operation::Agents => index::agents(state).map(|value| ok(&value)),
             Operation::Providers => index::providers(state).map(|value| ok(&value)),
+            Operation::History => versions::history(state, query).await.map(|value| ok(&value)),
+            Operation::Diff => versions::diff(state, query).await.map(|value| ok(&value)),
+            Operation::Plan => versions::plan(state, query).await.map(|value| ok(&value)),
+            Operation::Suspend => versions::suspend(state, true).await.map(|value| ok(&value)),
+            Operation::Resume => versions::suspend(state, false).await.map(|value| ok(&value)),
+            Operation::SuspendWebhook => versions::suspend_webhook(state, id, true).await.map(|value| ok(&value)),
+            Operation::ResumeWebhook => versions::suspend_webhook(state, id, false).await.map(|value| ok(&value)),
+            Operation::Rollback => versions::rollback(state, query).await.map(|value| ok(&value)),
             Operation::Reconcile => index::reconcile(state, query).await,
             Operation::Tasks => tasks::list(state, query).await.map(|value| ok(&value)),
             Operation::Task => tasks::one(state, id).await.map(|value| ok(&value)),

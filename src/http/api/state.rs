@@ -22,6 +22,7 @@ use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
 use crate::model::provider::facts::Facts;
 use crate::model::spec::WebhookSpec;
 use crate::reconcile::record::Progress;
+use crate::reconcile::versions::Versions;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{Metrics, Resources};
@@ -32,6 +33,8 @@ pub struct ApiState {
     pub ledger: Ledger,
     pub index: CurrentIndex,
     pub reconcile: Reconcile,
+    /// History and the way back; `None` where there is no repository.
+    pub versions: Option<Versions>,
     pub metrics: Metrics,
     pub clock: Clock,
     pub started_at: Timestamp,

@@ -90,6 +90,14 @@ pub enum Operation {
     Recent,
     Spending,
     Picture,
+    Suspend,
+    Resume,
+    SuspendWebhook,
+    ResumeWebhook,
+    History,
+    Diff,
+    Plan,
+    Rollback,
     Chat,
     Conversations,
     Conversation,
@@ -180,6 +188,14 @@ pub const ROUTES: &[Route] = &[
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
+    get("/api/history", Operation::History, "Commits that changed the configuration, newest first"),
+    get("/api/diff", Operation::Diff, "What of the configuration differs between two commits"),
+    get("/api/plan", Operation::Plan, "What going from one commit to another would do"),
+    post("/api/suspend", Operation::Suspend, "Stops looking at files and the remote; what is in force goes on"),
+    post("/api/resume", Operation::Resume, "Looks at files and the remote again"),
+    post("/api/webhooks/{id}/suspend", Operation::SuspendWebhook, "Stores deliveries and holds the tasks back"),
+    post("/api/webhooks/{id}/resume", Operation::ResumeWebhook, "Lets the tasks of a webhook go"),
+    post("/api/rollback", Operation::Rollback, "Brings the configuration of a commit back, by a new commit"),
     post("/api/validate", Operation::Validate, "What would be said about a file before it is one; nothing is written"),
     post("/api/reconcile", Operation::Reconcile, "Brings the index in line with the files"),
     get("/api/stream", Operation::Stream, "What happens, as server-sent events or over a WebSocket"),
@@ -250,6 +266,10 @@ const DAYS: Parameter =
 const SEARCH: Parameter = parameter("search", Form::Text, "Only webhooks with this in a name");
 const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
 const WITH_SOURCE: Parameter = parameter("with_source", Form::Flag, "Fetches and pulls first");
+const PATH: Parameter = parameter("path", Form::Text, "Only commits that changed this file or directory");
+const FROM_REVISION: Parameter = parameter("from", Form::Text, "The older commit, branch or tag");
+const TO_REVISION: Parameter = parameter("to", Form::Text, "The newer one (else HEAD)");
+const REVISION: Parameter = parameter("revision", Form::Text, "The commit, branch or tag to go back to");
 const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
 
 impl Operation {
@@ -286,6 +306,9 @@ impl Operation {
             Operation::Recent => &[HOURS],
             Operation::Spending => &[DAYS],
             Operation::Picture => &[SEARCH, LIMIT],
+            Operation::History => &[PATH, LIMIT],
+            Operation::Diff | Operation::Plan => &[FROM_REVISION, TO_REVISION],
+            Operation::Rollback => &[REVISION],
             Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
             _ => &[],
         }

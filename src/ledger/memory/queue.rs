@@ -48,6 +48,8 @@ pub struct Queue {
     /// Tasks that wait for the next message of their conversation, by webhook and conversation.
     asking: BTreeMap<Place, BTreeSet<TaskId>>,
     revisions: BTreeMap<Digest, usize>,
+    /// Webhooks whose tasks a person holds back.
+    suspended: BTreeSet<Arc<str>>,
     last_now: Option<Timestamp>,
     /// Nothing begins before this.
     paused_until: Option<Timestamp>,
@@ -189,7 +191,17 @@ impl Queue {
         }
         self.paused_until = self.paused_until.filter(|until| now < *until);
         let room = self.running.len() < running_max && self.paused_until.is_none();
-        self.heads.first().filter(|_| room).map(|order| order.2)
+        let held = |task: &TaskId| self.entries.get(task).is_some_and(|entry| self.suspended.contains(&entry.webhook));
+        self.heads.iter().filter(|_| room).map(|order| order.2).find(|task| !held(task))
+    }
+
+    /// Holds a webhook's tasks back, or lets them go.
+    pub fn suspend(&mut self, webhook: &str, on: bool) {
+        if on {
+            self.suspended.insert(Arc::from(webhook));
+        } else {
+            self.suspended.remove(webhook);
+        }
     }
 
     /// Tasks whose check is due, earliest first.

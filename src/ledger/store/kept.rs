@@ -9,7 +9,8 @@ use super::codec::{self, Row, json_rows, packed_rows};
 use super::compact::{Fields, Rest};
 use crate::error::Result;
 use crate::ledger::rows::{
-    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, OutboxState, RawRequest, Token,
+    Conversation, Delivery, Generation, Happening, KeptAnswer, LogLine, OutboxItem, OutboxState, RawRequest,
+    Suspension, Token,
 };
 use crate::model::approval::Given;
 use crate::model::digest::Digest;
@@ -448,6 +449,7 @@ json_rows! {
     OutboxRow: "outbox";
     ConversationRow: "conversations";
     Generation: "generations";
+    Suspension: "suspended";
     Token: "tokens";
     SpendRow: "spend";
     LogSizeRow: "log-sizes";

@@ -21,7 +21,7 @@ use super::kept::{
 use super::tables::{DeadMark, Entry, Reader, Rows, Tables, TaskOf, Writing, join};
 use super::{Failure, damaged_file};
 use crate::error::{Code, Context as _, Error, Result};
-use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Token};
+use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Suspension, Token};
 use crate::model::task::{Reason, TaskState};
 
 /// Rows and bytes of one commit of the new file.
@@ -92,7 +92,7 @@ fn take_over(
         deliveries: Delivery, bodies: BodyRow, dedupe: DedupeRow, tasks: TaskRow, specs: SpecRow, live: LiveRow,
         dead: DeadMark, tasks_of: TaskOf, outbox: OutboxRow, calls: CallRow, pending: PendingRow,
         conversations: ConversationRow, generations: Generation, happenings: HappeningRow, logs: LogRow,
-        log_sizes: LogSizeRow, tokens: Token, answers: KeptAnswer,
+        log_sizes: LogSizeRow, tokens: Token, answers: KeptAnswer, suspended: Suspension,
     }
     drop(reader);
     // Its state no longer matters, and closing it may meet the damage again.

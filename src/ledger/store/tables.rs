@@ -16,7 +16,7 @@ use super::kept::{
     PendingRow, SpecRow, SpendRow, TaskRow, TranscriptRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Token};
+use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Suspension, Token};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -173,6 +173,7 @@ tables! {
     pending: PendingRow,
     conversations: ConversationRow,
     generations: Generation,
+    suspended: Suspension,
     spend: SpendRow,
     transcripts: TranscriptRow,
     happenings: HappeningRow,

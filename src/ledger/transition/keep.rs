@@ -1,8 +1,8 @@
-//! What is only kept: conversations, generations, tokens and answers.
+//! What is only kept: conversations, generations, tokens, answers, and what a person holds back.
 
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
-use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Token};
+use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Suspension, Token};
 use crate::ledger::store::kept::ConversationRow;
 use crate::model::digest::Digest;
 use crate::model::ids::WebhookId;
@@ -22,6 +22,32 @@ impl Ledgers<'_, '_> {
     pub(super) fn put_generations(&mut self, generations: &[(WebhookId, Generation)]) -> Step<()> {
         for (webhook, generation) in generations {
             self.tables.generations.put(webhook.as_str().as_bytes(), generation)?;
+        }
+        Ok(())
+    }
+
+    /// The row of the reconciler has an empty key. What is held back already keeps its time.
+    pub(super) fn suspend(&mut self, webhook: Option<&WebhookId>, on: bool) -> Step<()> {
+        let name = webhook.map(WebhookId::as_str).unwrap_or_default();
+        let key = name.as_bytes();
+        if self.tables.suspended.has(key)? == on {
+            return Ok(());
+        }
+        if on {
+            self.tables.suspended.put(key, &Suspension { since: self.now })?;
+        } else {
+            self.tables.suspended.remove(key)?;
+        }
+        let kind = match (webhook, on) {
+            (Some(_), true) => "webhook.suspended",
+            (Some(_), false) => "webhook.resumed",
+            (None, true) => "reconcile.suspended",
+            (None, false) => "reconcile.resumed",
+        };
+        self.note(kind, webhook, "by a person");
+        if webhook.is_some() {
+            self.memory.queue.suspend(name, on);
+            *self.work = true;
         }
         Ok(())
     }

@@ -97,6 +97,7 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             ledgers.put_conversation(id, conversation).map(|()| Answer::Done)
         }
         Command::PutGenerations(generations) => ledgers.put_generations(generations).map(|()| Answer::Done),
+        Command::Suspend { webhook, on } => ledgers.suspend(webhook.as_ref(), *on).map(|()| Answer::Done),
         Command::Note { kind, webhook, message } => {
             ledgers.note(kind, webhook.as_ref(), message);
             Ok(Answer::Done)

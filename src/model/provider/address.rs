@@ -12,9 +12,11 @@ pub fn escape(value: &str, place: Place) -> Option<String> {
     let kept: &[u8] = match place {
         Place::Plain => return Some(value.to_owned()),
         Place::Path => b"-._~/:@!$'()*,;=+",
-        Place::Query => b"-._~",
+        Place::Segment | Place::Query => b"-._~",
     };
-    if place == Place::Path && value.split('/').any(|step| step.is_empty() || step == "." || step == "..") {
+    if matches!(place, Place::Path | Place::Segment)
+        && value.split('/').any(|step| step.is_empty() || step == "." || step == "..")
+    {
         return None;
     }
     let mut escaped = String::with_capacity(value.len());

@@ -6,6 +6,7 @@ use super::address;
 use super::challenge::{Response, respond};
 use super::condition::all_hold;
 use super::extract::Delivered;
+use super::filter::Filter;
 use super::json_template::JsonTemplate;
 use super::pointer::join as join_pointer;
 use super::prepared::{Hole, Piece, Place, PreparedBody, PreparedCall, PreparedLookup, PreparedSuccess};
@@ -14,7 +15,7 @@ use super::schema::calls::{Api, Call, ReplyRule};
 use super::schema::verify::Fetch;
 use super::selector::Selector;
 use super::settings::split_list;
-use super::template::{Part, Template};
+use super::template::{Expression, Part, Template};
 use super::view::View;
 
 /// The call that shows at the source that a delivery was seen.
@@ -101,7 +102,7 @@ pub(super) fn prepare_fetch(fetch: &Fetch, view: &View<'_>) -> Option<PreparedCa
     Some(PreparedCall { method: fetch.method.as_str().to_owned(), url: url(&fetch.url, view)?, body, ..bare(&api) })
 }
 
-fn prepare(call: &Call, api: &Api, view: &View<'_>) -> Option<PreparedCall> {
+pub(super) fn prepare(call: &Call, api: &Api, view: &View<'_>) -> Option<PreparedCall> {
     let auth = if call.no_auth { None } else { Some(api.headers.iter()) };
     let body = match (&call.json, &call.form) {
         (Some(json), _) => json_body(json, view)?,
@@ -208,7 +209,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
 
 /// An address. What stands before its path is taken as it is (the definition's checks see to where that may come
 /// from); every other value is escaped.
-fn url(template: &Template, view: &View<'_>) -> Option<Vec<Piece>> {
+pub(super) fn url(template: &Template, view: &View<'_>) -> Option<Vec<Piece>> {
     let mut pieces: Vec<Piece> = Vec::new();
     // What was written so far, to know whether the path or the query has begun.
     let mut written = String::new();
@@ -227,14 +228,14 @@ fn url(template: &Template, view: &View<'_>) -> Option<Vec<Piece>> {
                 push_text(&mut pieces, text);
             }
             Part::Hole(hole) if hole.is_late() => {
-                let place = place_after(&written)?;
+                let place = place_of(hole, place_after(&written)?);
                 written.push('x');
                 pieces.push(Piece::Late { expression: hole.source.clone(), place });
             }
             Part::Hole(hole) => {
                 let value = hole.text(view)?;
                 let value = match place_after(&written) {
-                    Some(place) => address::escape(&value, place)?,
+                    Some(place) => address::escape(&value, place_of(hole, place))?,
                     None => value.into_owned(),
                 };
                 written.push_str(&value);
@@ -243,6 +244,10 @@ fn url(template: &Template, view: &View<'_>) -> Option<Vec<Piece>> {
         }
     }
     Some(pieces)
+}
+
+fn place_of(hole: &Expression, place: Place) -> Place {
+    if place == Place::Path && hole.filters.contains(&Filter::Segment) { Place::Segment } else { place }
 }
 
 /// Where in an address the next text stands; nothing before the path has begun.

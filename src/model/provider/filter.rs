@@ -29,6 +29,8 @@ pub enum Filter {
     Int,
     /// Text that is itself JSON, as a value.
     Json,
+    /// One step of a path: in an address its slashes are escaped too.
+    Segment,
     /// Escaped for XML.
     Xml,
     /// Credentials of basic authentication: the value, a colon, the secret of this slot.
@@ -39,7 +41,7 @@ pub enum Filter {
     HubspotUri,
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "default",
     "or",
     "lower",
@@ -48,6 +50,7 @@ const NAMES: [&str; 12] = [
     "strip_prefix",
     "int",
     "json",
+    "segment",
     "xml",
     "basic",
     "hmac_sha256_hex",
@@ -67,6 +70,7 @@ impl Filter {
             ("strip_prefix", _) => needed().map(Filter::StripPrefix),
             ("int", None) => Some(Filter::Int),
             ("json", None) => Some(Filter::Json),
+            ("segment", None) => Some(Filter::Segment),
             ("xml", None) => Some(Filter::Xml),
             ("basic", _) => needed().map(Filter::Basic),
             ("hmac_sha256_hex", _) => needed().map(Filter::HmacSha256Hex),
@@ -125,6 +129,7 @@ impl Filter {
             Filter::StripPrefix(prefix) => {
                 on_text(found, |value| value.strip_prefix(prefix.as_str()).unwrap_or(value).to_owned())
             }
+            Filter::Segment => found,
             Filter::Xml => on_text(found, escape_xml),
             Filter::HubspotUri => on_text(found, hubspot_uri),
         }

@@ -196,6 +196,12 @@ fn calls(document: &Document) -> Vec<(String, &Call)> {
     for (n, ack) in document.ack.iter().enumerate() {
         calls.extend(ack.call.as_ref().map(|call| (format!("ack[{n}].call"), call)));
     }
+    if let Some(proposals) = &document.proposals {
+        calls.push(("proposals.find.call".to_owned(), &proposals.find.call));
+        calls.push(("proposals.open".to_owned(), &proposals.open));
+        calls.push(("proposals.update".to_owned(), &proposals.update));
+        calls.extend(proposals.mark.as_ref().map(|mark| ("proposals.mark.call".to_owned(), &mark.call)));
+    }
     for (n, enrich) in document.enrich.iter().enumerate() {
         calls.push((format!("enrich[{n}].call"), &enrich.call));
     }

@@ -60,6 +60,8 @@ pub enum Piece {
 pub enum Place {
     Plain,
     Path,
+    /// One step of a path.
+    Segment,
     Query,
 }
 
@@ -220,7 +222,7 @@ impl PreparedCall {
     }
 }
 
-fn join(pieces: &[Piece], view: &View<'_>) -> Result<String> {
+pub(super) fn join(pieces: &[Piece], view: &View<'_>) -> Result<String> {
     let mut text = String::new();
     for piece in pieces {
         match piece {

@@ -7,6 +7,8 @@ mod forms;
 mod interleavings;
 mod kills;
 mod left_behind;
+mod power;
 mod pulls;
 mod served_trees;
 mod transfers;
+mod versions;

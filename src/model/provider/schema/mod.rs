@@ -4,6 +4,7 @@
 //! fields are refused. What the fields do is decided where they are used; this module only says what may be written.
 
 pub mod calls;
+pub mod proposals;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -70,6 +71,8 @@ pub struct Document {
     #[serde(default)]
     pub respond: Vec<Respond>,
     pub reply: Reply,
+    /// Where repositories are kept that people propose changes to.
+    pub proposals: Option<proposals::Proposals>,
 }
 
 /// The text `skillhook.provider/v1`.
