@@ -18,6 +18,15 @@ await story('a webhook that needs its secret says so, and its address is copied'
   await accessible(page, 'a webhook');
 });
 
+await story('a test says what a sample would do, and does nothing', async (page) => {
+  await open(page, '#/webhooks/github');
+  await page.getByRole('button', { name: 'Send a test' }).click();
+  const would = page.getByRole('region', { name: /^What .+ would do$/ }).first();
+  await would.getByRole('rowheader', { name: 'analyze' }).waitFor();
+  await accessible(page, 'the result of a test');
+  equal((await api('/api/deliveries')).items, [], 'deliveries after a test');
+});
+
 await story('a log is written while one looks, and the answer follows', async (page) => {
   await open(page, '#/tasks');
   await page.getByText('No task has run yet').waitFor();

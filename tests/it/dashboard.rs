@@ -93,6 +93,36 @@ async fn a_token_is_asked_for_and_kept_out_of_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_cannot_be_saved_and_what_is_right_is_in_force() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read,write");
+    tell_with("edit.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_approved_or_rejected() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({})).await;
+    let token = token(&service, "read,approve");
+    tell_with("approve.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_read_while_it_is_written() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({ "text": "There is none yet; shall I write it?", "seconds": 2 })).await;
+    let token = token(&service, "read,write");
+    tell_with("chat.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drafts_are_judged_as_files_are() {
     let service = Service::started(json!({})).await;
     let token = token(&service, "read");
