@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(load(&text), Settings::default());
         let values = text
             .lines()
-            .filter(|line| !line.starts_with("##") && !line.contains("providers") && !line.contains("public_url"));
+            .filter(|line| !line.starts_with("##") && !line.contains("providers") && !line.ends_with("= \"\""));
         let values = values
             .filter_map(|line| line.strip_prefix("# "))
             .filter(|line| line.starts_with('[') || line.contains(" = "));
