@@ -84,7 +84,9 @@ mod tests {
         let text = commented();
         assert_eq!(load(&text), Settings::default());
         // These have no default that could be written down.
-        let absent = |line: &str| line.starts_with("# public_url = ") || line.starts_with("# repository = ");
+        let absent = |line: &str| {
+            line.starts_with("# public_url = ") || line.starts_with("# repository = ") || line.ends_with("= \"\"")
+        };
         let values =
             text.lines().filter(|line| !line.starts_with("##") && !line.contains("providers") && !absent(line));
         let values = values

@@ -102,7 +102,7 @@ async fn forward_posts_the_payload_signed_to_the_operators_target_alone() {
     wait_for("both posts", || async { target.seen().len() == 2 }).await;
     for post in target.seen() {
         let headers = post.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let incoming = Incoming::new(&post.method, &target.base(), headers, post.body.clone());
+        let incoming = Incoming::new(&post.method, target.base(), headers, post.body.clone());
         let definition = catalogue().get("standard_webhooks").unwrap();
         let secrets = SecretSet::new().with(definition.primary_slot().unwrap(), FORWARD_SECRET);
         let now = jiff::Timestamp::now();

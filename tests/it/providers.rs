@@ -50,6 +50,10 @@ fn settings(base: &str) -> String {
         for (slot, _) in definition.slots().filter(|(_, usage)| *usage == SlotUse::Reply) {
             text.push_str(&format!("{slot}_env = \"TEST_REPLY_TOKEN\"\n"));
         }
+        if name.as_str() == "twilio" {
+            // It logs in with what its deliveries are signed with.
+            text.push_str("auth_token_env = \"TEST_REPLY_TOKEN\"\n");
+        }
     }
     text
 }

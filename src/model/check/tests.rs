@@ -438,7 +438,7 @@ fn conditions_and_triggers_are_checked() {
     refused(&command("trigger: \"a b\""), "SKILL.md:9:7: error[SH0106]: `a b` holds blanks");
     refused(
         &command("action: shout"),
-        "SKILL.md:9:15: error[SH0105]: `webhook_config.commands[0].action`: `shout` is no value for it\n  the values are: `create_task`, `comment`, `respond`, `ask`, `forward`, `help`, `status`",
+        "SKILL.md:9:15: error[SH0105]: `webhook_config.commands[0].action`: `shout` is no value for it\n  the values are: `create_task`, `comment`, `approve`, `reject`, `respond`, `ask`, `forward`, `help`, `status`",
     );
     refused(
         &command("action: forward"),
@@ -446,7 +446,7 @@ fn conditions_and_triggers_are_checked() {
     );
     refused(
         &command("forward_to: audit"),
-        "SKILL.md:9:5: error[SH0105]: `forward_to` belongs to commands with `action: forward`",
+        "SKILL.md:9:7: error[SH0105]: `forward_to` belongs to commands with `action: forward`",
     );
 }
 
