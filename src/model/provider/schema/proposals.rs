@@ -11,7 +11,7 @@ use crate::model::provider::template::Template;
 
 /// Calls know `ctx:repository` (`acme/hooks`), `ctx:owner` (`acme`), `ctx:branch`, `ctx:base`, `ctx:title`,
 /// `ctx:text`, `ctx:number`; marks know `ctx:commit`, `ctx:state`, `ctx:text`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proposals {
     /// Machines whose repositories this is about. An instance of the operator's is known by its `api_base` or
@@ -36,7 +36,7 @@ pub struct Proposals {
     pub mark: Option<Mark>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listing {
     pub call: Call,
@@ -45,7 +45,7 @@ pub struct Listing {
 }
 
 /// Says at a commit what became of it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
     pub call: Call,
@@ -53,7 +53,7 @@ pub struct Mark {
     pub states: BTreeMap<MarkState, String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MarkState {
     /// It is in force.
