@@ -189,7 +189,7 @@ async fn api_decides_and_shows_what_waits_and_what_failed() {
     wait_state(&service, "fix", "awaiting_approval").await;
     let waiting = service.api("/api/approvals").await;
     let id = waiting["items"][0]["id"].as_str().unwrap().to_owned();
-    let post = |path: String| service.client.post(service.admin_url(&path)).send();
+    let post = |path: String| service.client.post(service.admin_url(&path)).header("x-skillhook", "1").send();
     let refused = post(format!("/api/tasks/{id}/approve?digest=abcdef123456")).await.unwrap();
     assert_eq!(refused.status(), 409);
     let decided = post(format!("/api/tasks/{id}/approve")).await.unwrap();
