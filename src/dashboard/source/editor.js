@@ -32,6 +32,15 @@ const look = EditorView.theme({
   '&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground': { backgroundColor: 'color-mix(in srgb, var(--accent) 28%, transparent)' },
   '.cm-tooltip': { backgroundColor: 'var(--card)', color: 'var(--ink)', border: '1px solid var(--strong-line)', borderRadius: '6px', maxWidth: '32rem' },
   '.cm-diagnostic': { whiteSpace: 'pre-wrap' },
+  // Signs of text in place of images, which the policy does not let in.
+  '.cm-lint-marker': { width: '1em', content: 'normal !important', fontWeight: '700', textAlign: 'center' },
+  '.cm-lint-marker-error': { content: 'normal !important', color: 'var(--bad)' },
+  '.cm-lint-marker-warning': { content: 'normal !important', color: 'var(--warn)' },
+  '.cm-lint-marker-error::before': { content: '"●"' },
+  '.cm-lint-marker-warning::before': { content: '"▲"' },
+  '.cm-lintRange': { backgroundImage: 'none !important', textDecoration: 'underline wavy', textDecorationSkipInk: 'none' },
+  '.cm-lintRange-error': { textDecorationColor: 'var(--bad)' },
+  '.cm-lintRange-warning': { textDecorationColor: 'var(--warn)' },
 });
 
 /** `{set(text), show(diagnostics), destroy()}` in `host`; `onChange(text)` on every edit. */

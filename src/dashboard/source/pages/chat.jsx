@@ -36,7 +36,7 @@ function Earlier() {
             <ul class="lines">
               {items.map((one) => (
                 <li key={one.id}>
-                  <a href={link('chat', one.id)}>{one.title ?? one.text ?? one.id}</a> <span class="hint"><When at={one.updated_at ?? one.created_at} /></span>
+                  <a href={link('chat', one.id)}>{one.title ?? one.id}</a> <span class="hint"><When at={one.updated_at} /></span>
                 </li>
               ))}
             </ul>
@@ -65,6 +65,7 @@ function Talk({ conversation, before = [] }) {
   const [said, setSaid] = useState(before);
   const [current, setCurrent] = useState(conversation);
   const [text, setText] = useState('');
+  const [mayChange, setMayChange] = useState(false);
   const [state, setState] = useState({ busy: false, error: null });
   const end = useRef(null);
   useEffect(() => end.current?.scrollIntoView({ block: 'nearest' }), [said.length]);
@@ -74,10 +75,11 @@ function Talk({ conversation, before = [] }) {
     if (!message || state.busy) return;
     setState({ busy: true, error: null });
     try {
-      const done = await post('/api/chat', { message, ...(current && { conversation: current }) });
-      setSaid((old) => old.concat({ role: 'user', text: message }, { role: 'agent', task: done.task?.id ?? done.task }));
+      const done = await post('/api/chat', { message, ...(current && { conversation: current }), ...(mayChange && { confirm: true }) });
+      setSaid((old) => old.concat({ role: 'user', text: message }, { role: 'agent', task: done.task }));
       setCurrent(done.conversation ?? current);
       setText('');
+      setMayChange(false);
       setState({ busy: false, error: null });
     } catch (error) {
       setState({ busy: false, error });
@@ -98,6 +100,10 @@ function Talk({ conversation, before = [] }) {
         <label class="field">
           <span>Message</span>
           <textarea rows="3" value={text} onInput={(event) => setText(event.currentTarget.value)} onKeyDown={(event) => event.key === 'Enter' && (event.ctrlKey || event.metaKey) && send(event)} />
+        </label>
+        <label class="check">
+          <input type="checkbox" checked={mayChange} onChange={(event) => setMayChange(event.currentTarget.checked)} />
+          <span>It may change files for this, as if you had saved them yourself</span>
         </label>
         <button type="submit" class="primary" disabled={state.busy || !text.trim()}>{state.busy ? 'Sending…' : 'Send'}</button> <span class="hint">or Ctrl + Enter</span>
         <Fault error={state.error} />

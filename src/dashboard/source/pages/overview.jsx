@@ -27,7 +27,7 @@ export function Overview() {
 }
 
 function Standing({ status }) {
-  const { index, queue, resources } = status;
+  const { index, queue, resources, git } = status;
   return (
     <>
       <Verdict status={status} />
@@ -41,6 +41,8 @@ function Standing({ status }) {
           </div>
           <Facts
             of={[
+              ['Paused until', queue.paused_until && <When at={queue.paused_until} />],
+              ['Waiting for an answer', queue.waiting_input > 0 && count(queue.waiting_input)],
               ['Oldest queued', queue.oldest_queued_at && <When at={queue.oldest_queued_at} />],
               ['Replies waiting', count(queue.outbox_waiting)],
               ['Being checked', queue.checking > 0 && count(queue.checking)],
@@ -59,9 +61,10 @@ function Standing({ status }) {
               <Facts
                 of={[
                   ['Index digest', <Digest of={index.digest} label="Copy the whole index digest" />],
-                  ['Commit', index.commit && <Digest of={index.commit} label="Copy the whole commit" />],
+                  ['Commit', git?.committed.commit && <Digest of={git.committed.commit} label="Copy the whole commit" />],
                   ['Revision', <Digest of={index.revision} label="Copy the whole revision" />],
                   ['Last pass', <When at={index.applied_at} />],
+                  ['Remote', git && DISTANCES[git.remote.distance]],
                   ['Push lag', status.push_lag_seconds > 0 ? duration(status.push_lag_seconds * 1000) : 'nothing waits to be pushed'],
                 ]}
               />
@@ -85,13 +88,33 @@ function Standing({ status }) {
   );
 }
 
+const DISTANCES = {
+  unknown: 'not asked yet',
+  no_remote: 'there is none: this is the only copy',
+  level: 'has the same',
+  ahead: 'has not everything yet',
+  behind: 'has newer commits, which are being fetched',
+  diverged: 'has gone another way',
+  deleted: 'its branch is gone',
+};
+
+/** What is in the way of commits, pushes and the remote. Deliveries are accepted all the same. */
+function troublesOf(git) {
+  if (!git) return [];
+  const said = [['Commits', git.committed], ['Pushes', git.pushed], ['The remote', git.remote]];
+  const troubles = said.filter(([, step]) => step.trouble).map(([name, step]) => `${name}: ${step.trouble}`);
+  const conflicts = git.remote.conflicts.map((conflict) => conflict.branch ?? conflict.name);
+  return conflicts.length ? troubles.concat(`Our side of conflicts is kept on ${conflicts.join(', ')} until somebody deletes it.`) : troubles;
+}
+
 /** Ready or not, and every reason why not. */
 function Verdict({ status }) {
   const reasons = [];
   if (!status.ready) reasons.push('The first pass has not been applied yet: deliveries are answered with 503.');
   if (!status.ledger.healthy) reasons.push('The ledger cannot be written: deliveries are answered with 503 until it can. Look at the disk.');
   const stalled = status.stalled ?? [];
-  const good = !reasons.length && !stalled.length;
+  const troubles = troublesOf(status.git);
+  const good = !reasons.length && !stalled.length && !troubles.length;
   return (
     <section class={`verdict ${reasons.length ? 'bad' : good ? 'good' : 'warn'}`} aria-label="State of the service">
       <p class="verdict-line">
@@ -103,6 +126,9 @@ function Verdict({ status }) {
       </p>
       {reasons.map((reason) => (
         <p key={reason}>{reason}</p>
+      ))}
+      {troubles.map((trouble) => (
+        <p key={trouble}>{trouble}</p>
       ))}
       {stalled.length > 0 && (
         <ul class="tags">
