@@ -187,18 +187,28 @@ async fn api_decides_and_shows_what_waits_and_what_failed() {
     let service = service().await;
     says(&service, "mona", 7, "d1", "@agent fix it").await;
     wait_state(&service, "fix", "awaiting_approval").await;
-    let waiting = service.api("/api/approvals").await;
+    let (_, lead) = command(&service, &["token", "create", "lead", "--scope", "read,approve"]).await;
+    let (_, writer) = command(&service, &["token", "create", "writer", "--scope", "read,write"]).await;
+    let token = |said: &str| said.split_whitespace().find(|word| word.starts_with("shk_")).unwrap().to_owned();
+    let (lead, writer) = (token(&lead), token(&writer));
+    let get = async |path: &str| -> Value {
+        let answer = service.client.get(service.admin_url(path)).bearer_auth(&lead).send().await.unwrap();
+        answer.json().await.unwrap()
+    };
+    let post = async |token: &str, path: String| {
+        let answer = service.client.post(service.admin_url(&path)).bearer_auth(token).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    let waiting = get("/api/approvals").await;
     let id = waiting["items"][0]["id"].as_str().unwrap().to_owned();
-    let post = |path: String| service.client.post(service.admin_url(&path)).send();
-    let refused = post(format!("/api/tasks/{id}/approve?digest=abcdef123456")).await.unwrap();
-    assert_eq!(refused.status(), 409);
-    let decided = post(format!("/api/tasks/{id}/approve")).await.unwrap();
-    assert_eq!(decided.status(), 200);
-    wait_state(&service, "fix", "succeeded").await;
-    let shown = service.api(&format!("/api/tasks/{id}")).await;
-    assert_eq!(shown["approved"]["by"], "an operator", "{shown}");
-    assert_eq!(service.api("/api/approvals").await["items"], json!([]));
-    assert_eq!(service.api("/api/dead-letters").await["items"], json!([]));
+    assert_eq!(post(&writer, format!("/api/tasks/{id}/approve")).await, 403, "writing is not approving");
+    assert_eq!(post(&lead, format!("/api/tasks/{id}/approve?digest=abcdef123456")).await, 409);
+    assert_eq!(post(&lead, format!("/api/tasks/{id}/approve")).await, 200);
+    wait_for("the task to be done", || async { get(&format!("/api/tasks/{id}")).await["state"] == "succeeded" }).await;
+    let shown = get(&format!("/api/tasks/{id}")).await;
+    assert!(shown["approved"]["by"].as_str().unwrap().contains("lead"), "{shown}");
+    assert_eq!(get("/api/approvals").await["items"], json!([]));
+    assert_eq!(get("/api/dead-letters").await["items"], json!([]));
 }
 
 #[tokio::test]

@@ -119,7 +119,10 @@ async fn comment_loads_the_skill_uses_the_sub_agent_and_is_answered() {
     assert!(!comments.contains("@agent look again"), "its own mention would start a run: {comments}");
     let heard = house.provider.heard();
     assert!(heard.contains("HOUSE-RULES") && heard.contains("the checker found one fault"));
-    assert!(!heard.contains(TOKEN) && !heard.contains("hidden words") && !heard.contains("webhook_config"));
+    for secret in [TOKEN, "hidden words", "GITHUB_WEBHOOK_SECRET"] {
+        let found = house.provider.asked().iter().map(Value::to_string).find(|asked| asked.contains(secret));
+        assert!(found.is_none(), "`{secret}` was told: {}", found.unwrap_or_default());
+    }
     let task = house.detail(&tasks[0]).await;
     let result = &task["result"];
     assert!(result["cost_usd"].as_f64().unwrap() > 0.0 && result["turns"].as_u64().unwrap() >= 2, "{result}");

@@ -177,8 +177,8 @@ impl Api {
             Operation::TaskLogs => tasks::logs(state, id, query).await.map(|value| ok(&value)),
             Operation::CancelTask => tasks::cancel(state, id, asked).await.map(|value| ok(&value)),
             Operation::RetryTask => tasks::retry(state, id, asked).await.map(|value| ok(&value)),
-            Operation::ApproveTask => tasks::decide(state, id, query, true).await.map(|value| ok(&value)),
-            Operation::RejectTask => tasks::decide(state, id, query, false).await.map(|value| ok(&value)),
+            Operation::ApproveTask => tasks::decide(state, asked.caller, id, query, true).await.map(|value| ok(&value)),
+            Operation::RejectTask => tasks::decide(state, asked.caller, id, query, false).await.map(|value| ok(&value)),
             Operation::Approvals => {
                 tasks::in_state(state, query, TaskState::AwaitingApproval).await.map(|value| ok(&value))
             }

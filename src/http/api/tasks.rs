@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::access::Caller;
 use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
@@ -43,10 +44,10 @@ pub async fn in_state(state: &ApiState, query: &Query, wanted: TaskState) -> Res
 }
 
 /// Approves a task or rejects it, in the name of whoever has access to the service.
-pub async fn decide(state: &ApiState, id: &str, query: &Query, approve: bool) -> Result<Value> {
+pub async fn decide(state: &ApiState, caller: &Caller, id: &str, query: &Query, approve: bool) -> Result<Value> {
     let task = find(state, id).await?;
     let text = |name: &str| query.parsed(name, |text| Ok::<_, String>(text.to_owned()));
-    let by = Decider::Operator("an operator".to_owned());
+    let by = Decider::Operator(caller.actor());
     let decision = Decision { by, approve, digest: text("digest")?, reason: text("reason")? };
     let task = state.ledger.decide(task.spec.id, decision, state.clock.now()).await?;
     tracing::info!(task = %task.spec.id, approve, "task decided by hand");
