@@ -1,6 +1,7 @@
 //! The composition root: opens, builds, wires, supervises, drains. It reads top to bottom and decides nothing else.
 
 mod background;
+pub mod copies;
 mod routes;
 mod view;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::change::{self, Changes};
 use crate::config::{self, Config};
+use crate::copies::Copied;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::access::Access;
 use crate::http::api::guard::Hosts;
@@ -75,6 +77,7 @@ pub struct Service {
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
     pub progress: watch::Receiver<Progress>,
+    copies: watch::Receiver<BTreeMap<String, Copied>>,
     stop: CancellationToken,
     tasks: JoinSet<&'static str>,
     drain: Duration,
@@ -211,6 +214,7 @@ pub async fn start(config: Config) -> Result<Service> {
         receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let copies = copies::copies(&config, &repository, &clock, &metrics)?;
     let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
@@ -245,8 +249,17 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(
         &mut tasks,
         "view",
-        view::keep(current, published.clone(), progress.clone(), secrets.clone(), clock.clone(), stop.clone()),
+        view::keep(
+            current,
+            view::News { published: published.clone(), progress: progress.clone(), copies: copies.progress.clone() },
+            secrets.clone(),
+            clock.clone(),
+            stop.clone(),
+        ),
     );
+    for copier in copies.copiers {
+        spawn(&mut tasks, "copier", copier.run(progress.clone(), stop.clone()));
+    }
     let recorder = Recorder {
         repository: repository.clone(),
         ledger: ledger.clone(),
@@ -303,6 +316,7 @@ pub async fn start(config: Config) -> Result<Service> {
         bell,
         published,
         progress,
+        copies: copies.progress,
         stop,
         tasks,
         drain,
