@@ -17,7 +17,7 @@ await story('a waiting run is approved by whoever has read what it would do', as
   await card.getByRole('button', { name: 'Approve' }).click();
   await page.getByText('Nothing waits for you').waitFor();
   await until('the run', async () => (await api(`/api/tasks/${tasks[0]}`)).state === 'succeeded');
-});
+}, { isRefused: true });
 
 await story('what is rejected does not run', async (page) => {
   const { tasks } = await comment('@agent deploy the second', { path: '/webhooks/github/careful' });
@@ -27,4 +27,4 @@ await story('what is rejected does not run', async (page) => {
   await page.getByText('It will not run.').waitFor();
   await page.getByRole('group', { name: 'Reject' }).getByRole('button', { name: 'Reject' }).click();
   await page.locator('.headline .state').getByText(/refused|cancelled/).waitFor();
-});
+}, { isRefused: true });

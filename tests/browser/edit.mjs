@@ -26,7 +26,7 @@ await story('a mistake in a file is said while one types, and cannot be saved', 
   holds(await page.getByRole('button', { name: 'Save' }).isDisabled(), 'what is wrong is not saved');
   await page.getByRole('button', { name: 'Go to the first place' }).click();
   await accessible(page, 'the editor with a mistake');
-});
+}, { isRefused: true });
 
 await story('what is right is saved, committed and in force', async (page) => {
   await signIn(page);

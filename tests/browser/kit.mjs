@@ -140,7 +140,7 @@ export function ownWebhook(name, { secret = 'GITHUB_WEBHOOK_SECRET', description
   return `---\nname: ${name}\ndescription: ${JSON.stringify(description)}\nwebhook_config:\n  provider: github\n  id: ${name}\n  secret_env_var: ${secret}\n  command_prefix: "@agent"\n  default_command: ${command}\n  commands:\n    - name: ${command}\n      description: Looks.\n      prompt_template: "Look at {{ text }}"\n---\n# ${name}\n`;
 }
 
-/** Through the form, with the token of the settings. */
+/** Through the form, with the token of the settings. The browser complains about what was refused before: `isRefused`. */
 export async function signIn(page, { isKept = false } = {}) {
   await page.goto(`${settings.admin}/#/files`);
   await page.getByLabel('Token').fill(settings.token);

@@ -143,7 +143,8 @@ async fn drafts_are_judged_as_files_are() {
     let elsewhere = json!({ "path": "../outside", "text": "" });
     let request = service.client.post(service.admin_url("/api/validate")).json(&elsewhere);
     let answer = request.bearer_auth(token.as_str().unwrap()).send().await.unwrap();
-    assert!(answer.status().is_client_error(), "{}", answer.text().await.unwrap());
+    let outside = answer.json::<Value>().await.unwrap();
+    assert_eq!((&outside["valid"], &outside["diagnostics"][0]["code"]), (&json!(false), &json!("SH0114")), "{outside}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,8 @@ import { get, query, routes } from './api.js';
 import { listen } from './live.js';
 
 const QUIET_MS = 300;
+/** What is shown about files follows a moment after the news about them. */
+const SETTLED_MS = 2000;
 
 /** `#/tasks/tsk_1?state=running` as `{path: ['tasks', 'tsk_1'], fields: {state: 'running'}}`. */
 export function readAddress() {
@@ -87,8 +89,11 @@ function useStale(when, reload) {
       if (!wanted.current || timer) return;
       if (happenings.length && !happenings.some(wanted.current)) return;
       timer = setTimeout(() => {
-        timer = null;
         reload();
+        timer = setTimeout(() => {
+          timer = null;
+          reload();
+        }, SETTLED_MS);
       }, QUIET_MS);
     };
     const quit = listen(heard);

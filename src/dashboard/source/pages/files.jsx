@@ -122,14 +122,14 @@ async function fetched(kind, name, signal) {
 
 function Fetched(props) {
   const { kind, name } = props;
-  const [state, setState] = useState({ value: null, error: null });
+  const [state, setState] = useState({ value: null, error: null, turn: 0 });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const abort = new AbortController();
-    fetched(kind, name, abort.signal).then((value) => setState({ value, error: null }), (error) => abort.signal.aborted || setState({ value: null, error }));
+    fetched(kind, name, abort.signal).then((value) => setState({ value, error: null, turn }), (error) => abort.signal.aborted || setState({ value: null, error, turn }));
     return () => abort.abort();
   }, [kind, name, turn]);
-  return <Loaded of={{ ...state, reload: () => setTurn((n) => n + 1) }}>{(value) => <Editor key={turn} {...props} file={value} reload={() => setTurn((n) => n + 1)} />}</Loaded>;
+  return <Loaded of={{ ...state, reload: () => setTurn((n) => n + 1) }}>{(value) => <Editor key={state.turn} {...props} file={value} reload={() => setTurn((n) => n + 1)} />}</Loaded>;
 }
 
 function Editor({ kind, name, file, canSave, canCheck, reload }) {

@@ -10,6 +10,7 @@ import { Counted, Rows } from '../rows.jsx';
 import { count, short, standing, tail, whyNot } from '../words.js';
 
 const STATES = [['', 'Any state'], ['ready', 'Ready'], ['needs secret', 'Needs a secret'], ['stalled', 'Stalled'], ['not ready', 'Not ready'], ['disabled', 'Disabled']];
+const REFRESH_MS = 5000;
 const aboutFiles = (one) => one.kind.startsWith('reconcile.');
 
 export function Webhooks({ fields }) {
@@ -109,7 +110,7 @@ function Nothing({ isFiltered }) {
 }
 
 export function Webhook({ id }) {
-  const webhook = useResource(at`/api/webhooks/${id}`, { when: (one) => aboutFiles(one) || one.webhook === id });
+  const webhook = useResource(at`/api/webhooks/${id}`, { when: (one) => aboutFiles(one) || one.webhook === id, every: REFRESH_MS });
   return (
     <>
       <p class="crumbs"><a href={link('webhooks')}>Webhooks</a></p>
