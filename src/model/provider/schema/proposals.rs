@@ -27,7 +27,7 @@ pub struct Proposals {
     pub number: Pointer,
     /// Where it says its page.
     pub url: Pointer,
-    /// It waits for people when all of these hold; conditions look at `answer:`.
+    /// It waits for people when all of these hold; conditions look at the answer, by pointers like `/state`.
     pub opened: Vec<Condition>,
     /// It was accepted when all of these hold.
     pub merged: Vec<Condition>,
