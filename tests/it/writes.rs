@@ -139,7 +139,7 @@ async fn commands_are_added_to_a_built_in_webhook_and_its_own_stay() {
         named.map(|command| command["name"].as_str().unwrap().to_owned()).collect()
     };
     let before = names().await;
-    let deploy = json!({ "name": "deploy", "prompt_template": "Deploy {{ args }}.", "target_agent": "executor" });
+    let deploy = json!({ "name": "deploy", "prompt_template": "Deploy {{ args }}.", "target_agent": "brain" });
     api.done("POST", "/api/webhooks", &json!({ "provider": "github", "commands": [deploy] })).await;
     let after = names().await;
     assert!(after.len() == before.len() + 1 && after.contains(&"deploy".to_owned()), "{after:?}");
@@ -205,8 +205,7 @@ async fn a_skill_is_live_when_its_upload_is_answered_and_gone_when_it_is_deleted
 async fn two_people_at_one_file_lose_nothing_of_each_other() {
     let api = Api::started(json!({})).await;
     let upload = json!({ "name": "both", "content": own_webhook("both") });
-    let first = api.call("POST", "/api/registry/skills/upload", &upload);
-    let seen = first.await.etag.unwrap();
+    let seen = api.call("POST", "/api/registry/skills/upload", &upload).await.etag.unwrap();
     let write = |line: &str| {
         let content = json!({ "content": format!("{}\n{line}\n", own_webhook("both")) });
         api.request("PUT", "/api/registry/skills/both/content").header("if-match", &seen).json(&content)

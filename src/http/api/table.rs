@@ -320,6 +320,7 @@ impl Operation {
         match self {
             Operation::Live | Operation::Ready => None,
             Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
+            Operation::ApproveTask | Operation::RejectTask => Some(Scope::Approve),
             Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
                 Some(Scope::Admin)
             }
