@@ -1,6 +1,8 @@
 //! The only reader of `skillhook.toml` and of the environment (apart from `secrets/env.rs`): raw text in, checked
 //! settings out. Precedence: flag > environment (`SKILLHOOK_SERVER_LISTEN` for `server.listen`) > `skillhook.toml` > default.
 
+mod copies;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use crate::error::{Code, Error, Result};
 use crate::model::change::{WriteMode, WriteModes};
 use crate::model::forward::Target;
 use crate::model::ids::ProviderName;
+
+pub use copies::Copy;
 
 /// The name of the settings file beside `.claude/`.
 pub const FILE: &str = "skillhook.toml";
@@ -28,6 +32,8 @@ pub struct Settings {
     pub queue: Queue,
     pub agent: Agent,
     pub secrets: Secrets,
+    /// Cloud copies of every committed revision; SKILLHOOK_COPIES names others instead, separated by blanks.
+    pub copies: Vec<Copy>,
     /// By provider: `api_base`, `bot_login` and the other settings that its definition names; a reply token as
     /// `api_token_env = "NAME"` or `api_token_file = "PATH"`.
     pub providers: BTreeMap<String, BTreeMap<String, String>>,
@@ -357,6 +363,7 @@ impl Config {
             Target::new(&target.url, target.allow_private)
                 .map_err(|message| invalid(&format!("forward.{name}.url"), &message))?;
         }
+        copies::check(&settings.copies)?;
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;
         }
@@ -405,7 +412,9 @@ fn read(file: &Path, environment: &BTreeMap<String, String>) -> Result<Settings>
         }
     }
     let built = builder.build().map_err(|error| invalid(FILE, &error.to_string()))?;
-    built.try_deserialize().map_err(|error| invalid(FILE, &error.to_string()))
+    let mut settings: Settings = built.try_deserialize().map_err(|error| invalid(FILE, &error.to_string()))?;
+    settings.copies = copies::named(settings.copies, environment)?;
+    Ok(settings)
 }
 
 /// The dotted keys of all settings that hold one value.
@@ -446,7 +455,7 @@ fn one_of(setting: &str, value: &str, allowed: &[&str]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str, environment: &[(&str, &str)]) -> Result<Settings> {
+    pub(super) fn read_text(text: &str, environment: &[(&str, &str)]) -> Result<Settings> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         std::fs::write(&file, text).unwrap();

@@ -10,11 +10,13 @@ pub mod model;
 pub mod config;
 pub mod index;
 pub mod ledger;
+pub mod postgres;
 pub mod repo;
 pub mod secrets;
 pub mod telemetry;
 
 pub mod change;
+pub mod copies;
 pub mod mcp;
 pub mod reconcile;
 pub mod respond;
@@ -26,3 +28,7 @@ pub mod worker;
 pub mod app;
 pub mod cli;
 pub mod demo;
+
+#[cfg(test)]
+#[path = "../tests/servers/mod.rs"]
+mod testing;

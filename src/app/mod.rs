@@ -1,6 +1,7 @@
 //! The composition root: opens, builds, wires, supervises, drains. It reads top to bottom and decides nothing else.
 
 mod background;
+pub mod copies;
 mod routes;
 mod runs;
 mod view;
@@ -18,6 +19,7 @@ pub use runs::agent_config;
 
 use crate::change::{self, Changes};
 use crate::config::{self, Config};
+use crate::copies::Copied;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::access::Access;
 use crate::http::api::guard::Hosts;
@@ -72,6 +74,7 @@ pub struct Service {
     pub published: watch::Receiver<Option<Published>>,
     /// How far recording in git has come.
     pub progress: watch::Receiver<Progress>,
+    copies: watch::Receiver<BTreeMap<String, Copied>>,
     stop: CancellationToken,
     tasks: JoinSet<&'static str>,
     drain: Duration,
@@ -208,6 +211,7 @@ pub async fn start(config: Config) -> Result<Service> {
         receiver_url: receiver_url(&config, receiver_address),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let copies = copies::copies(&config, &repository, &clock, &metrics)?;
     let (committed_sender, committed) = watch::channel(None);
 
     let mut tasks = JoinSet::new();
@@ -242,8 +246,17 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(
         &mut tasks,
         "view",
-        view::keep(current, published.clone(), progress.clone(), secrets.clone(), clock.clone(), stop.clone()),
+        view::keep(
+            current,
+            view::News { published: published.clone(), progress: progress.clone(), copies: copies.progress.clone() },
+            secrets.clone(),
+            clock.clone(),
+            stop.clone(),
+        ),
     );
+    for copier in copies.copiers {
+        spawn(&mut tasks, "copier", copier.run(progress.clone(), stop.clone()));
+    }
     let recorder = Recorder {
         repository: repository.clone(),
         ledger: ledger.clone(),
@@ -301,6 +314,7 @@ pub async fn start(config: Config) -> Result<Service> {
         bell,
         published,
         progress,
+        copies: copies.progress,
         stop,
         tasks,
         drain,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::copies::Copied;
 use crate::http::api::state::{
     AgentView, Condition, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
 };
@@ -23,28 +24,38 @@ use crate::secrets::Secrets;
 /// ones not: who needs only one of them sets only that secret.
 const SECRET_MISSING: &str = "SecretMissing";
 
+/// Where news come from.
+pub(super) struct News {
+    pub(super) published: watch::Receiver<Option<Published>>,
+    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) copies: watch::Receiver<BTreeMap<String, Copied>>,
+}
+
 /// Publishes a new view whenever a pass or the recorder has news.
 pub(super) async fn keep(
     current: CurrentIndex,
-    mut published: watch::Receiver<Option<Published>>,
-    mut progress: watch::Receiver<Progress>,
+    mut news: News,
     secrets: Secrets,
     clock: Clock,
     stop: CancellationToken,
 ) {
     let mut since: BTreeMap<String, (bool, String, Timestamp)> = BTreeMap::new();
     loop {
-        let newest = published.borrow_and_update().clone();
-        let recorded = progress.borrow_and_update().clone();
+        let newest = news.published.borrow_and_update().clone();
+        let recorded = news.progress.borrow_and_update().clone();
+        let copies = news.copies.borrow_and_update().clone();
         if let Some(newest) = newest {
+            let (now, since) = (clock.now(), &mut since);
             let mut look =
-                Look { newest: &newest, recorded: &recorded, secrets: &secrets, now: clock.now(), since: &mut since };
+                Look { newest: &newest, recorded: &recorded, copies: &copies, secrets: &secrets, now, since };
             current.publish(look.view());
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = published.changed() => if changed.is_err() { return },
-            changed = progress.changed() => if changed.is_err() { return },
+            changed = news.published.changed() => if changed.is_err() { return },
+            changed = news.progress.changed() => if changed.is_err() { return },
+            // Where there are no copies nobody tells of them.
+            Ok(()) = news.copies.changed() => {}
         }
     }
 }
@@ -52,6 +63,7 @@ pub(super) async fn keep(
 struct Look<'a> {
     newest: &'a Published,
     recorded: &'a Progress,
+    copies: &'a BTreeMap<String, Copied>,
     secrets: &'a Secrets,
     now: Timestamp,
     /// When each condition took its value.
@@ -119,6 +131,7 @@ impl Look<'_> {
             conditions.push(self.condition(&name, Standing::Stalled, true, "FileInvalid", message, entry.generation));
         }
         conditions.extend(self.recording(&name, entry.generation));
+        conditions.extend(self.copying(&name, entry.generation));
         WebhookView { spec: entry.spec.clone(), generation: entry.generation, conditions, diagnostics: held }
     }
 
@@ -154,6 +167,28 @@ impl Look<'_> {
             conditions,
             diagnostics: entry.diagnostics.clone(),
         }
+    }
+
+    /// One condition for each cloud copy; they hold for the whole tree.
+    fn copying(&mut self, name: &str, generation: u64) -> Vec<Condition> {
+        let committed = self.recorded.committed.commit.as_ref();
+        let copies = self.copies.iter().map(|(copy, copied)| {
+            let done = copied.commit.is_some() && copied.commit.as_ref() == committed;
+            let held = copied.commit.clone().unwrap_or_else(|| "nothing yet".to_owned());
+            let message = match &copied.trouble {
+                Some(trouble) => format!("{copy} ({}): {trouble}", copied.place),
+                None => format!("{copy} ({}): {held}", copied.place),
+            };
+            (format!("{name} {copy}"), done, message)
+        });
+        let copies: Vec<_> = copies.collect();
+        copies
+            .into_iter()
+            .map(|(key, done, message)| {
+                let reason = if done { "Recorded" } else { "Waiting" };
+                self.condition(&key, Standing::Copied, done, reason, message, generation)
+            })
+            .collect()
     }
 
     /// Committed and Pushed hold for the whole tree.

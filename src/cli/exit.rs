@@ -56,7 +56,7 @@ exits! {
         FrontmatterUnreadable FrontmatterYaml FrontmatterLimit SkillIdentity ConfigField ConfigValue
         ProviderUnknown EndpointTaken CommandConflict ReferenceMissing SecretReference PlaintextSecret
         DefinitionInvalid UnsafePath OpenToAnyone TemplateSyntax TemplateForbidden TemplateLimit SettingInvalid
-        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget KeyReused SealUnreadable
+        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget CopyKey KeyReused SealUnreadable
         ChangeInvalid EditUnsafe Usage;
     NotFound:
         UnknownEndpoint NotFound;
@@ -64,15 +64,15 @@ exits! {
         DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
         StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied TokenMissing ScopeMissing Outdated
         BudgetSpent ApprovalRefused ApprovalVoid
-        Conflict StillReferenced BuiltinStays Refused;
+        CopyConflict Conflict StillReferenced BuiltinStays Refused;
     TimedOut:
         BodyIncomplete AgentTimeout TimedOut;
     RemoteAway:
-        ServerAway RemoteUnavailable ReplyUnavailable;
+        ServerAway RemoteUnavailable ReplyUnavailable CopyUnavailable;
     Difference:
         TemplateRender ListenFailed SecretMissing NotReady IndexDamaged IndexWrite GitFailed GitBusy
         RevisionMissing TreeUnreadable LedgerUnavailable LedgerDamaged LedgerNewer AgentMissing AgentFailed
-        AgentLimit WorkspaceFailed;
+        AgentLimit WorkspaceFailed CopyDamaged RestoreDiffers EngineNewer;
     Bug:
         Bug;
 }

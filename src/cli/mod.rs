@@ -23,6 +23,7 @@ mod output;
 mod plan;
 mod record;
 mod replay;
+mod restore;
 mod seal;
 mod serve;
 mod settings_file;
@@ -176,6 +177,8 @@ enum Command {
     Approve(task::Approve),
     /// End a task that waits for an approval
     Reject(task::Reject),
+    /// Lay everything down again from a copy
+    Restore(restore::Restore),
     /// Check that everything the service needs is there
     Doctor(doctor::Doctor),
     /// Print a JSON Schema, for editors and clients
@@ -235,6 +238,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Mcp(command) => context.block_on(command.run(context)),
         Command::Approve(command) => context.block_on(command.run(context)),
         Command::Reject(command) => context.block_on(command.run(context)),
+        Command::Restore(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),
         Command::Completion(command) => command.run(context),

@@ -141,6 +141,12 @@ codes! {
     Conflict = "0903", 409, Wait, "something else happened first";
     Refused = "0904", 403, HumanNeeded, "this is not allowed";
     TimedOut = "0905", 504, Backoff, "it took too long";
+    CopyUnavailable = "0910", 503, Backoff, "a cloud copy does not answer";
+    CopyConflict = "0911", 409, HumanNeeded, "a cloud copy holds what this history has not";
+    CopyDamaged = "0912", 500, HumanNeeded, "a cloud copy does not hold what it says";
+    CopyKey = "0913", 422, HumanNeeded, "the key does not open the cloud copy";
+    RestoreDiffers = "0914", 409, HumanNeeded, "the restored files make another index";
+    EngineNewer = "0921", 500, HumanNeeded, "the database was prepared by a newer version";
     Bug = "0999", 500, HumanNeeded, "skillhook itself has a fault";
 }
 

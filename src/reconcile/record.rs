@@ -35,6 +35,8 @@ pub struct Progress {
     /// The newest revision whose tree runs can use.
     pub served: Option<Digest>,
     pub committed: Step,
+    /// The index that this commit makes, where it has everything that is in force.
+    pub index: Option<Digest>,
     pub pushed: Step,
     pub remote: Remote,
 }
@@ -213,6 +215,7 @@ impl Recorder {
     ) -> Result<Option<Option<CommitId>>> {
         let this = Arc::clone(self);
         let (tree, state) = (Arc::clone(&newest.tree), Arc::clone(&newest.state));
+        let whole = only.is_none() && held == *newest.held;
         let upon = newest.upon.clone();
         let outcome = blocking(move || {
             this.repository.write_served(&tree, &|path| this.contents.get(path))?;
@@ -256,6 +259,7 @@ impl Recorder {
         }
         let now = self.clock.now();
         self.progress.send_modify(|progress| {
+            progress.index = (whole && recorded.is_some()).then_some(newest.state.digest);
             let known = progress.committed.commit.take();
             let commit = recorded.clone().flatten().map(|commit| commit.to_string()).or(known);
             progress.committed = Step { commit, at: Some(now), trouble };

@@ -17,6 +17,7 @@ mod branch;
 mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod history;
 mod incoming;
 mod integrate;
 mod keep;
@@ -50,6 +51,7 @@ use git2::Oid;
 pub(crate) use beneath::Directory;
 pub use branch::{BranchFile, BranchProposed, BranchRequest};
 pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
+pub use history::{Committed, Relation};
 pub use keep::ConflictBranch;
 pub use location::Location;
 pub use message::{Change, Verb, message_for};

@@ -11,7 +11,7 @@ pub use receiving::{
     AcceptFailed, Answered, BodyRead, ConnectionCapReached, ConnectionTooSlow, DeliveryAnswered, DeliveryRefused,
     Outcome,
 };
-pub use reconciling::{GitEnded, GitStep, PassEnded, PassOutcome, WatcherOverflowed};
+pub use reconciling::{CopyEnded, GitEnded, GitStep, PassEnded, PassOutcome, WatcherOverflowed};
 pub use working::{AttemptEnded, AttemptOutcome, OutboxCalled, TaskOutput};
 
 use super::metrics::Metrics;

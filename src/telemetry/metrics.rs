@@ -58,6 +58,17 @@ pub(in crate::telemetry) struct CallLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct CopyLabel {
+    pub copy: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct CopyOutcomeLabels {
+    pub copy: String,
+    pub outcome: &'static str,
+}
+
 /// A cheap handle; clones share the registry.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -111,6 +122,8 @@ pub(in crate::telemetry) struct Series {
     pub commits: Labelled<OutcomeLabel>,
     pub pushes: Labelled<OutcomeLabel>,
     pub push_lag: Decimal,
+    pub copies: Labelled<CopyOutcomeLabels>,
+    pub copy_lag: Family<CopyLabel, Decimal>,
     pub panics: Counter,
 }
 
@@ -208,6 +221,11 @@ impl Metrics {
         self.series().push_lag.set(lag.as_secs_f64());
     }
 
+    /// The same for a cloud copy.
+    pub fn observe_copy_lag(&self, copy: &str, lag: Duration) {
+        self.series().copy_lag.get_or_create(&CopyLabel { copy: copy.to_owned() }).set(lag.as_secs_f64());
+    }
+
     /// How long the oldest commit has been waiting to be pushed, in seconds, as it was observed last.
     pub fn push_lag_seconds(&self) -> f64 {
         self.series().push_lag.get()
@@ -284,6 +302,8 @@ impl Series {
             commits: Family::default(),
             pushes: Family::default(),
             push_lag: Gauge::default(),
+            copies: Family::default(),
+            copy_lag: Family::default(),
             panics: Counter::default(),
         }
     }
@@ -337,6 +357,8 @@ impl Series {
         registry.register("commits", "Commits of configuration by outcome", self.commits.clone());
         registry.register("pushes", "Pushes by outcome", self.pushes.clone());
         registry.register("push_lag_seconds", "Age of the oldest commit that is not pushed", self.push_lag.clone());
+        registry.register("copies", "Pushes into cloud copies by copy and outcome", self.copies.clone());
+        registry.register("copy_lag_seconds", "Age of the oldest commit that a copy has not", self.copy_lag.clone());
     }
 }
 

@@ -18,6 +18,7 @@ mod approvals;
 mod changes;
 mod claude;
 mod cli;
+mod copies;
 mod corpus;
 mod crash;
 mod creators;
@@ -37,6 +38,8 @@ mod real_agent;
 mod real_run;
 mod receiver;
 mod senders;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod service;
 mod standin;
 mod steps;

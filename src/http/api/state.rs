@@ -135,6 +135,8 @@ pub enum Standing {
     Stalled,
     Committed,
     Pushed,
+    /// Once for each cloud copy.
+    Copied,
 }
 
 impl IndexView {

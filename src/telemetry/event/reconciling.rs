@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Event, milliseconds};
 use crate::error::Error;
-use crate::telemetry::metrics::{Metrics, OutcomeLabel};
+use crate::telemetry::metrics::{CopyOutcomeLabels, Metrics, OutcomeLabel};
 
 /// What a reconcile pass came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,36 @@ pub struct GitEnded<'a> {
 pub enum GitStep {
     Commit,
     Push,
+}
+
+/// A push into a copy ended.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyEnded<'a> {
+    pub copy: &'a str,
+    /// How many revisions it brought.
+    pub outcome: Result<usize, &'a Error>,
+    /// How long the oldest commit that is not in the copy has waited.
+    pub lag: Duration,
+}
+
+impl Event for CopyEnded<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let outcome = match self.outcome {
+            Ok(0) => "unchanged",
+            Ok(_) => "done",
+            Err(_) => "failed",
+        };
+        let labels = CopyOutcomeLabels { copy: self.copy.to_owned(), outcome };
+        metrics.series().copies.get_or_create(&labels).inc();
+        metrics.observe_copy_lag(self.copy, self.lag);
+        match self.outcome {
+            Ok(0) => {}
+            Ok(revisions) => tracing::info!(copy = self.copy, revisions, "copied"),
+            Err(error) => {
+                tracing::warn!(copy = self.copy, error = error.internal(), "the copy is not made, it is tried again");
+            }
+        }
+    }
 }
 
 impl Event for GitEnded<'_> {
