@@ -223,8 +223,9 @@ fn chunk(connection: &mut TcpStream, event: &Value) -> std::io::Result<()> {
 fn message(reply: &Value, body: &Value, number: usize) -> Value {
     let mut blocks: Vec<Value> =
         reply["text"].as_str().map(|text| json!({ "type": "text", "text": text })).into_iter().collect();
-    for (at, tool) in reply["tool_use"].as_array().into_iter().flatten().enumerate() {
-        let id = format!("toolu_{number:04}_{at}");
+    for tool in reply["tool_use"].as_array().into_iter().flatten() {
+        // Never the id of another use, not even in a conversation that goes on in another scenario.
+        let id = format!("toolu_{}", skillhook::seam::fresh_id().simple());
         blocks.push(json!({ "type": "tool_use", "id": id, "name": tool["name"], "input": tool["input"] }));
     }
     let uses_tools = reply["tool_use"].is_array();
