@@ -15,6 +15,7 @@ use skillhook::http::body::Budget;
 use skillhook::http::exchange::{self, Head};
 use skillhook::http::listen::Listener;
 use skillhook::http::serve::{Limits, Server};
+use skillhook::model::forward::Targets;
 use skillhook::model::intake::{self, Assessment, Grounds, Lent};
 use skillhook::model::provider::{FetchedKeys, Incoming, Settings};
 use skillhook::model::routes::Route;
@@ -87,19 +88,20 @@ impl Work for Pipeline {
     fn done(&self, head: &Head, body: Bytes) -> Option<oneshot::Receiver<()>> {
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         let incoming = Incoming::new(head.method.as_str(), format!("http://bench{}", head.path), headers, body);
-        let (settings, keys) = (Settings::default(), FetchedKeys::default());
+        let (settings, keys, targets) = (Settings::default(), FetchedKeys::default(), Targets::default());
         let grounds = Grounds {
             route: &self.route,
             incoming: &incoming,
             secrets: &self.secrets,
             settings: &settings,
             keys: &keys,
+            forward: &targets,
             unsigned_allowed: false,
             now: Clock::System.now(),
         };
         let Assessment::Delivery(verified) = intake::assess(grounds).unwrap() else { panic!("no delivery") };
         let template = |_: &CommandSpec| Ok(Arc::clone(&self.template));
-        let lent = Lent { template: &template, fresh_id: &fresh_id };
+        let lent = Lent { template: &template, fresh_id: &fresh_id, standing: &|_| None, enriched: &[] };
         let revision = skillhook::model::digest::Digest::of(b"");
         let plans = intake::plan(grounds, &verified, revision, lent).unwrap();
         assert_eq!(plans[0].tasks.len(), 1);

@@ -84,6 +84,7 @@ fn commit_of_one_change(files: usize) {
             revision: &changed,
             upon: None,
             held: &BTreeSet::new(),
+            only: None,
             message: &|_| "one change".to_owned(),
             trailers: Vec::new(),
             author: None,

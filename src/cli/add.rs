@@ -62,15 +62,10 @@ impl Add {
     pub async fn run(self, context: &Context) -> Result<Exit> {
         let client = context.client()?;
         let (kind, name, body) = if self.path.is_dir() { skill(&self.path)? } else { agent(&self.path)? };
-        let known = client.get(Route::api(&["registry", kind, &name, "content"]), DEADLINE).await;
-        match known {
-            Err(error) if error.code() == Code::NotFound => {}
-            Ok(_) if self.replace => {}
-            Ok(_) => {
-                return Err(Error::new(Code::Conflict, format!("there is `{name}` below `.claude/{kind}` already"))
-                    .hint("add `--replace` if it is to go"));
-            }
-            Err(error) => return Err(error),
+        let place = Route::api(&["registry", kind, &name, "content"]);
+        if !self.replace && client.exists(place, DEADLINE).await? {
+            return Err(Error::new(Code::Conflict, format!("there is `{name}` below `.claude/{kind}` already"))
+                .hint("add `--replace` if it is to go"));
         }
         let made = client.send(Method::POST, Route::api(&["registry", kind, "upload"]), &body, DEADLINE).await?;
         context.output.value(&made, said);
@@ -84,7 +79,9 @@ impl Remove {
         let (kind, name) = &self.target;
         let shown = format!(".claude/{kind}/{name}");
         if self.dry_run {
-            client.get(Route::api(&["registry", kind, name, "content"]), DEADLINE).await?;
+            if !client.exists(Route::api(&["registry", kind, name, "content"]), DEADLINE).await? {
+                return Err(Error::new(Code::NotFound, format!("there is no {shown}")));
+            }
             context.output.note(&format!("would remove {shown}"));
             return Ok(Exit::Done);
         }

@@ -101,14 +101,20 @@ impl Client {
         self.ask(Method::DELETE, route, None, deadline).await
     }
 
-    async fn ask(&self, method: Method, route: Route, body: Option<&Value>, deadline: Duration) -> Result<Value> {
-        let asked = self.exchange(method, route.target(), body);
-        let (status, body) = tokio::time::timeout(deadline, asked).await.map_err(|_| {
-            Error::new(Code::TimedOut, format!("the server did not answer within {} s", deadline.as_secs()))
-        })??;
-        if !status.is_success() {
-            return Err(problem(status, &body));
+    /// Whether there is something at the address, whatever its answer looks like.
+    ///
+    /// # Errors
+    /// As [`Client::get`], for everything but absence.
+    pub async fn exists(&self, route: Route, deadline: Duration) -> Result<bool> {
+        match self.answered(Method::GET, route, None, deadline).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Code::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn ask(&self, method: Method, route: Route, body: Option<&Value>, deadline: Duration) -> Result<Value> {
+        let body = self.answered(method, route, body, deadline).await?;
         if body.is_empty() {
             return Ok(Value::Null);
         }
@@ -117,6 +123,17 @@ impl Client {
                 .hint("are program and server of one version?")
                 .detail(error)
         })
+    }
+
+    async fn answered(&self, method: Method, route: Route, body: Option<&Value>, deadline: Duration) -> Result<Bytes> {
+        let asked = self.exchange(method, route.target(), body);
+        let (status, body) = tokio::time::timeout(deadline, asked).await.map_err(|_| {
+            Error::new(Code::TimedOut, format!("the server did not answer within {} s", deadline.as_secs()))
+        })??;
+        if !status.is_success() {
+            return Err(problem(status, &body));
+        }
+        Ok(body)
     }
 
     /// Follows what happens, from now on or from where the route says.

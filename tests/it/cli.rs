@@ -128,7 +128,7 @@ fn a_plan_names_what_differs_from_a_commit_and_nothing_else() {
     let text = "---\nname: extra\ndescription: x\nwebhook_config:\n  provider: github\n  id: extra\n  secret_env_var: EXTRA_WEBHOOK_SECRET\n  commands:\n    - name: look\n      prompt_template: Look.\n---\n";
     std::fs::write(root.join(".claude/skills/extra/SKILL.md"), text).unwrap();
     std::fs::remove_dir_all(root.join(".claude/skills/testing")).unwrap();
-    let plan = skillhook(root, &["diff", "HEAD", "--exit-code", "-o", "json"]);
+    let plan = skillhook(root, &["plan", "HEAD", "--exit-code", "-o", "json"]);
     assert_eq!(code(&plan), 1, "{}", err(&plan));
     let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
     let actions: Vec<String> =

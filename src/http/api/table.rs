@@ -324,7 +324,6 @@ impl Operation {
             Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
                 Some(Scope::Admin)
             }
-            Operation::ApproveTask | Operation::RejectTask => Some(Scope::Approve),
             _ if ROUTES.iter().all(|route| route.operation != self || route.method == "GET") => Some(Scope::Read),
             _ => Some(Scope::Write),
         }

@@ -263,7 +263,7 @@ impl World {
             How::FailForGood => failed(Code::AgentRefused),
             How::Cancel => Finish::Cancelled { result: None },
             How::Release(seconds) => {
-                Finish::Released { reason: reason(Code::AgentLimit), delay: Duration::from_secs(seconds) }
+                Finish::Released { reason: reason(Code::NotReady), delay: Duration::from_secs(seconds) }
             }
         };
         let texts = (0..answers).map(|part| format!("part {part}")).collect();

@@ -228,7 +228,12 @@ pub(super) fn url(template: &Template, view: &View<'_>) -> Option<Vec<Piece>> {
                 push_text(&mut pieces, text);
             }
             Part::Hole(hole) if hole.is_late() => {
-                let place = place_of(hole, place_after(&written)?);
+                let place = match place_after(&written) {
+                    Some(place) => place_of(hole, place),
+                    // The machine of the repository's own remote, for a page that a person opens; calls have no host.
+                    None if hole.selector == Selector::Context("host".to_owned()) => Place::Plain,
+                    None => return None,
+                };
                 written.push('x');
                 pieces.push(Piece::Late { expression: hole.source.clone(), place });
             }

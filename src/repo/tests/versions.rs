@@ -49,7 +49,7 @@ fn a_restored_revision_is_a_new_commit_and_leaves_everything_else_alone() {
     }
     assert_eq!(fixture.read(SKILL), "a1");
     assert_eq!(fixture.git(&["rev-parse", "HEAD~1"]), before);
-    assert_eq!(fixture.git(&["status", "--porcelain"]), "M README.md");
+    assert_eq!(fixture.git(&["status", "--porcelain"]), " M README.md");
     assert!(fixture.git(&["log", "-1", "--format=%B"]).starts_with("roll back to "));
     assert_eq!(repo.restore("HEAD", &[]).unwrap_err().code(), Code::RollbackRefused);
     fixture.write(SKILL, "a person is at it");
