@@ -312,7 +312,16 @@ pub fn own_webhook(name: &str) -> String {
 }
 
 pub fn git(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git").args(arguments).current_dir(directory).output().unwrap();
+    let begun = Instant::now();
+    let output = loop {
+        let output = Command::new("git").args(arguments).current_dir(directory).output().unwrap();
+        // The service may be at work in the same repository: people try again.
+        let busy = String::from_utf8_lossy(&output.stderr).contains(".lock': File exists");
+        if output.status.success() || !busy || begun.elapsed() > SOON {
+            break output;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

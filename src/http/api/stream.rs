@@ -1,5 +1,6 @@
 //! `/api/stream`: what happens, as it happens, as server-sent events or over a WebSocket.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,12 +69,12 @@ impl Streams {
             _slot: slot,
         };
         match socket {
-            Some(socket) => Ok(Outgoing::Open(over_socket(socket, reader))),
-            None if asks_for_socket(asked.head) => {
+            Some(socket) if has_whole_key(asked.head) => Ok(Outgoing::Open(over_socket(socket, reader))),
+            _ if asks_for_socket(asked.head) => {
                 Err(Error::new(Code::Usage, "the WebSocket handshake is not complete (RFC 6455, section 4.2.1)"))
             }
-            None if asked.head.method == Method::HEAD => Ok(Answer::text(warp::http::StatusCode::OK, "").into()),
-            None => Ok(Outgoing::Open(as_events(reader))),
+            _ if asked.head.method == Method::HEAD => Ok(Answer::text(warp::http::StatusCode::OK, "").into()),
+            _ => Ok(Outgoing::Open(as_events(reader))),
         }
     }
 }
@@ -87,6 +88,12 @@ pub fn ticket_in(head: &Head, operation: Operation) -> Option<String> {
 
 fn asks_for_socket(head: &Head) -> bool {
     head.headers.contains_key(header::UPGRADE) || head.headers.contains_key("sec-websocket-key")
+}
+
+/// Sixteen bytes, as RFC 6455, section 4.1, asks for: warp takes anything.
+fn has_whole_key(head: &Head) -> bool {
+    let key = head.single_header("sec-websocket-key").and_then(|key| BASE64_STANDARD.decode(key).ok());
+    key.is_some_and(|key| key.len() == 16)
 }
 
 /// Who listens, and what he has heard.
