@@ -2,6 +2,7 @@
 
 mod background;
 pub mod copies;
+mod outside;
 mod routes;
 mod runs;
 mod view;
@@ -17,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use runs::agent_config;
 
+use self::outside::{forward_secrets, outside, targets};
 use crate::change::{self, Changes};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::copies::Copied;
 use crate::error::{Code, Context as _, Error, Result};
 use crate::http::api::access::Access;
 use crate::http::api::guard::Hosts;
 use crate::http::api::state::{ApiState, CurrentIndex, Reconcile};
-use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake, Outside};
+use crate::http::intake::{self, CurrentRoutes, CurrentSecrets, Intake};
 use crate::http::listen::Listener;
 use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
@@ -34,10 +36,8 @@ use crate::mcp::desk::Desk;
 use crate::mcp::grants::Grants;
 use crate::model::change::WriteModes;
 use crate::model::check::Rules;
-use crate::model::forward::{Target, Targets};
 use crate::model::ids::ProviderName;
-use crate::model::provider::{Catalogue, PreparedCall};
-use crate::model::secret::{SecretSet, SecretValue};
+use crate::model::provider::Catalogue;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::Origins;
@@ -460,35 +460,6 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, tra
         outside: outside(secrets, transport),
         ..intake::Options::default()
     }
-}
-
-/// The calls that the intake may make while a sender waits, and where it keeps what handshakes bring.
-fn outside(secrets: &Secrets, transport: &Transport) -> Outside {
-    let (kept, secrets, transport) = (secrets.clone(), secrets.clone(), transport.clone());
-    Outside {
-        call: Some(Arc::new(move |provider: ProviderName, call: PreparedCall, given: Option<Arc<SecretSet>>| {
-            let (secrets, transport) = (secrets.clone(), transport.clone());
-            Box::pin(async move {
-                let secrets = given.unwrap_or_else(|| Arc::new(secrets.for_calls(&provider)));
-                let filled = call.fill(&BTreeMap::new(), &secrets)?;
-                let answer = transport.exchange(&filled).await.map_err(|none| none.error)?;
-                Ok((answer.status, answer.body))
-            })
-        })),
-        keep: Some(Arc::new(move |webhook, slot, value| kept.keep_of_handshake(webhook, slot, value))),
-    }
-}
-
-/// Where `forward` commands may post; the addresses were checked with the settings.
-fn targets(config: &Config) -> Targets {
-    let targets = config.settings.forward.iter();
-    targets.filter_map(|(name, it)| Some((name.clone(), Target::new(&it.url, it.allow_private).ok()?))).collect()
-}
-
-fn forward_secrets(config: &Config, secrets: &Secrets) -> BTreeMap<String, SecretValue> {
-    let targets = config.settings.forward.iter();
-    let secret = |it: &config::Forward| secrets.of_operator(it.secret_env.as_deref(), it.secret_file.as_deref());
-    targets.filter_map(|(name, it)| Some((name.clone(), secret(it)?))).collect()
 }
 
 fn secrets(config: &Config) -> Result<Secrets> {

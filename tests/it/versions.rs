@@ -42,8 +42,10 @@ async fn a_rollback_is_a_new_commit_that_is_in_force_and_pushed() {
     assert_eq!(code, 0, "{said}");
     let done: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&done["in_force"], &done["paths"]), (&json!(true), &json!([skill("mine")])));
-    let in_force = service.api("/api/webhooks/mine").await["spec"]["commands"].to_string();
-    assert!(in_force.contains("First."), "{in_force}");
+    wait_for("the view of the webhook", || async {
+        service.api("/api/webhooks/mine").await["spec"]["commands"].to_string().contains("First.")
+    })
+    .await;
     wait_level(&service).await;
     let title = git(&remote(&service), &["log", "-1", "--format=%s", "main"]);
     assert!(title.starts_with("roll back to "), "{title}");

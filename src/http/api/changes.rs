@@ -106,11 +106,14 @@ pub fn on_behalf(asked: &Asked<'_>) -> Result<operations::Asked> {
 }
 
 /// How a change is answered: 200, 201 for something new, 202 while it is not in force.
-pub fn answer(made: Result<Applied, Refused>, done: StatusCode) -> Answer {
+pub async fn answer(state: &ApiState, made: Result<Applied, Refused>, done: StatusCode) -> Answer {
     let applied = match made {
         Ok(applied) => applied,
         Err(refused) => return refusal(refused),
     };
+    if let (Status::Live | Status::Committed, Some(digest)) = (applied.status, applied.index_digest) {
+        state.index.shows(digest).await;
+    }
     let status = match applied.status {
         Status::Unchanged => StatusCode::OK,
         Status::Live | Status::Committed => done,
@@ -132,7 +135,7 @@ pub async fn create(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
     let provider = new.config.get("provider").and_then(Value::as_str).unwrap_or_default();
     let known = WebhookId::parse(provider).ok().filter(|id| is_known(changes, id));
     if let (Some(id), false) = (known, new.config.contains_key("id")) {
-        return Ok(answer(add_commands(changes, &id, &new.config, asked).await, StatusCode::CREATED));
+        return Ok(answer(state, add_commands(changes, &id, &new.config, asked).await, StatusCode::CREATED).await);
     }
     let skill = match &new.skill {
         Some(name) => SkillName::parse(name),
@@ -145,7 +148,7 @@ pub async fn create(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
         config: Value::Object(new.config),
         skill,
     };
-    Ok(answer(changes.create_webhook(create, on_behalf(asked)?).await, StatusCode::CREATED))
+    Ok(answer(state, changes.create_webhook(create, on_behalf(asked)?).await, StatusCode::CREATED).await)
 }
 
 fn is_known(changes: &Changes, id: &WebhookId) -> bool {
@@ -200,7 +203,7 @@ pub async fn edit(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Answe
     if fields.is_empty() {
         return Err(Error::new(Code::Usage, "there is nothing to set").hint("send fields of `webhook_config`"));
     }
-    Ok(answer(changes(state)?.edit_webhook(&id, fields, on_behalf(asked)?).await, StatusCode::OK))
+    Ok(answer(state, changes(state)?.edit_webhook(&id, fields, on_behalf(asked)?).await, StatusCode::OK).await)
 }
 
 /// As [`edit`], for a built-in webhook.
@@ -218,11 +221,12 @@ pub fn builtin(state: &ApiState, id: &str) -> Result<()> {
 }
 
 pub async fn remove(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Answer> {
-    Ok(answer(changes(state)?.delete_webhook(&webhook(id)?, on_behalf(asked)?).await, StatusCode::OK))
+    Ok(answer(state, changes(state)?.delete_webhook(&webhook(id)?, on_behalf(asked)?).await, StatusCode::OK).await)
 }
 
 pub async fn enable(state: &ApiState, id: &str, enabled: bool, asked: &Asked<'_>) -> Result<Answer> {
-    Ok(answer(changes(state)?.set_enabled(&webhook(id)?, enabled, on_behalf(asked)?).await, StatusCode::OK))
+    Ok(answer(state, changes(state)?.set_enabled(&webhook(id)?, enabled, on_behalf(asked)?).await, StatusCode::OK)
+        .await)
 }
 
 pub async fn add_command(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Answer> {
@@ -230,7 +234,7 @@ pub async fn add_command(state: &ApiState, id: &str, asked: &Asked<'_>) -> Resul
     let (changes, id) = (changes(state)?, webhook(id)?);
     let overrides = command.get("name").and_then(Value::as_str).is_some_and(|name| is_builtin(changes, &id, name));
     let made = changes.add_command(&id, Value::Object(command), overrides, on_behalf(asked)?).await;
-    Ok(answer(made, StatusCode::CREATED))
+    Ok(answer(state, made, StatusCode::CREATED).await)
 }
 
 pub async fn put_command(state: &ApiState, id: &str, name: &str, asked: &Asked<'_>) -> Result<Answer> {
@@ -243,11 +247,12 @@ pub async fn put_command(state: &ApiState, id: &str, name: &str, asked: &Asked<'
         ));
     }
     let made = changes(state)?.add_command(&webhook(id)?, Value::Object(command), true, on_behalf(asked)?).await;
-    Ok(answer(made, StatusCode::OK))
+    Ok(answer(state, made, StatusCode::OK).await)
 }
 
 pub async fn remove_command(state: &ApiState, id: &str, name: &str, asked: &Asked<'_>) -> Result<Answer> {
-    Ok(answer(changes(state)?.remove_command(&webhook(id)?, name, on_behalf(asked)?).await, StatusCode::OK))
+    Ok(answer(state, changes(state)?.remove_command(&webhook(id)?, name, on_behalf(asked)?).await, StatusCode::OK)
+        .await)
 }
 
 /// The commands of a webhook, with the skill that each comes from.

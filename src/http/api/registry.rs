@@ -174,10 +174,10 @@ async fn outcome(state: &ApiState, named: &Named, made: Result<Applied, Refused>
         }
         Ok(applied) => {
             let etag = applied.files.get(&path).copied().flatten().map(|digest| etag(&digest));
-            let answer = answer(Ok(applied), done);
+            let answer = answer(state, Ok(applied), done).await;
             Ok(etag.iter().fold(answer, |answer, etag| answer.header(header::ETAG, etag)))
         }
-        refused => Ok(answer(refused, done)),
+        refused => Ok(answer(state, refused, done).await),
     }
 }
 

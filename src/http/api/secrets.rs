@@ -96,7 +96,7 @@ pub async fn put(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Answer
     for short in ["secret", "secret_env_var", "secret_file"] {
         fields.insert(short.to_owned(), Value::Null);
     }
-    Ok(answer(changes(state)?.edit_webhook(&id, fields, on_behalf(asked)?).await, StatusCode::OK))
+    Ok(answer(state, changes(state)?.edit_webhook(&id, fields, on_behalf(asked)?).await, StatusCode::OK).await)
 }
 
 fn as_written(references: &[SecretRef]) -> Value {

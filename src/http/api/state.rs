@@ -3,11 +3,12 @@
 //! and asks no reconciler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
@@ -26,6 +27,9 @@ use crate::reconcile::versions::Versions;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{Metrics, Resources};
+
+/// Longest wait for the view of an index that is in force.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything that the admin API needs.
 #[derive(Debug)]
@@ -162,11 +166,29 @@ fn holds(conditions: &[Condition], standing: Standing) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct CurrentIndex {
     view: Arc<ArcSwapOption<IndexView>>,
+    /// Told of every view.
+    renewed: Arc<Notify>,
 }
 
 impl CurrentIndex {
     pub fn publish(&self, view: IndexView) {
         self.view.store(Some(Arc::new(view)));
+        self.renewed.notify_waiters();
+    }
+
+    /// Waits until the view is that of an index, so that whoever changed it reads his own change.
+    pub async fn shows(&self, digest: Digest) {
+        let shown = async {
+            loop {
+                let renewed = self.renewed.notified();
+                if self.current().is_some_and(|view| view.digest == digest) {
+                    return;
+                }
+                renewed.await;
+            }
+        };
+        // Somebody else may have changed it again meanwhile: then it is newer than what was asked for.
+        let _ = tokio::time::timeout(SHOWN_WITHIN, shown).await;
     }
 
     /// `None` until the first pass has been applied.

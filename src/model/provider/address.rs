@@ -1,6 +1,6 @@
 //! Addresses of calls: what may stand in them, and where they may lead.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use url::{Host, Url};
 

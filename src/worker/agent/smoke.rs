@@ -124,7 +124,7 @@ fn lay_out(place: &Path, work: &Path) -> std::io::Result<()> {
         std::fs::write(path, text)
     };
     write(
-        ".claude/skills/smoke-test/SKILL.md",
+        &crate::model::snapshot::skill_path("smoke-test"),
         "---\nname: smoke-test\ndescription: Smells of smoke.\n---\nSay it.\n",
     )?;
     write(".claude/agents/smoke.md", "---\nname: smoke\ndescription: Tries.\ntools: Read, Skill\n---\nSMOKE-AGENT\n")?;
