@@ -88,6 +88,14 @@ impl House {
         .await;
     }
 
+    /// Whether the program's own record of a session has the words.
+    fn is_recorded(&self, words: &str) -> bool {
+        let files = walkdir::WalkDir::new(self.service.root().join(".skillhook/workspaces")).into_iter().flatten();
+        files
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "jsonl"))
+            .any(|entry| std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(words)))
+    }
+
     /// What the provider was asked in the last request, without what surrounds the conversation.
     fn last_messages(&self) -> String {
         self.provider.asked().last().map(|body| body["messages"].to_string()).unwrap_or_default()
@@ -182,13 +190,17 @@ async fn run_that_a_crash_broke_off_resumes_its_conversation() {
     let hangs = json!({ "default": { "text": "I am thinking about this", "hang_after": 3 } });
     let mut house = House::new(&program, hangs).await;
     house.says("d1", "@agent look for the MARZIPAN").await;
-    wait_for("the run to ask", || async { !house.provider.asked().is_empty() }).await;
+    // The program asks before it writes its record, and without a record there is nothing to resume.
+    wait_for("the record of the question", || async {
+        !house.provider.asked().is_empty() && house.is_recorded("look for the MARZIPAN")
+    })
+    .await;
     house.service.kill();
     house.provider.play(json!({ "default": { "text": "Found it." } }));
     house.service.start();
     house.service.wait_ready().await;
     let tasks = house.done(1).await;
-    assert!(tasks[0]["state"] == "succeeded" && tasks[0]["attempt"].as_u64() >= Some(2), "{tasks:?}");
+    assert!(tasks[0]["state"] == "succeeded" && tasks[0]["attempt"] == 2, "{tasks:?}");
     house.wait_comment("Found it.").await;
     let asked = house.last_messages().matches("look for the MARZIPAN").count();
     assert!(asked >= 2, "the first question stands in the history: {}", house.last_messages());
