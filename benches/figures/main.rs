@@ -1,6 +1,7 @@
 //! The first figures, each a ratio or a curve within one run: durable acks beside the same pipeline without a store and
 //! beside the least that a durable ack needs, and the time from a saved file to a live route at several sizes.
-//! Then our commits beside git's own. `cargo bench`; absolute numbers are this machine's.
+//! Then our commits beside git's own. `cargo bench`, or one of them: `cargo bench -- acks`, `live`, `commits`. Absolute
+//! numbers are this machine's.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,15 +41,23 @@ const COMMITS: usize = 5;
 const PUSH_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |figure: &str| named.is_empty() || named.iter().any(|name| name == figure);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        acks().await;
+        if wanted("acks") {
+            acks().await;
+        }
         for skills in [10, 1_000, 10_000] {
-            save_to_live(skills).await;
+            if wanted("live") {
+                save_to_live(skills).await;
+            }
         }
     });
     for files in [1_000, 10_000] {
-        commit_of_one_change(files);
+        if wanted("commits") {
+            commit_of_one_change(files);
+        }
     }
 }
 
@@ -97,7 +106,8 @@ fn commit_of_one_change(files: usize) {
         };
         assert!(matches!(repository.commit(&request).unwrap(), CommitOutcome::Committed { .. }));
         times[0].push(begun.elapsed());
-        assert!(matches!(repository.push(PUSH_DEADLINE).unwrap(), PushOutcome::Pushed { .. }));
+        let outcome = repository.push(PUSH_DEADLINE).unwrap();
+        assert!(matches!(outcome, PushOutcome::Pushed { .. }), "{outcome:?}");
         times[1].push(begun.elapsed());
         write_skill(root, "hook-0", 2 * round + 1);
         let begun = Instant::now();

@@ -11,7 +11,7 @@ use crate::http::api::state::{
     AgentView, Condition, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
 };
 use crate::model::entry::{self, WebhookEntry};
-use crate::model::ids::SkillName;
+use crate::model::ids::{SkillName, WebhookId};
 use crate::model::provider::facts::Facts;
 use crate::model::snapshot::skill_path;
 use crate::reconcile::pass::Published;
@@ -45,10 +45,17 @@ pub(super) async fn keep(
         let recorded = news.progress.borrow_and_update().clone();
         let copies = news.copies.borrow_and_update().clone();
         if let Some(newest) = newest {
-            let (now, since) = (clock.now(), &mut since);
-            let mut look =
-                Look { newest: &newest, recorded: &recorded, copies: &copies, secrets: &secrets, now, since };
-            current.publish(look.view());
+            let (now, secrets, mut known) = (clock.now(), secrets.clone(), std::mem::take(&mut since));
+            // Ten thousand webhooks take a while: not on the threads that answer deliveries.
+            let looked = tokio::task::spawn_blocking(move || {
+                let (recorded, copies) = (&recorded, &copies);
+                let since = &mut known;
+                let view = Look { newest: &newest, recorded, copies, secrets: &secrets, now, since }.view();
+                (view, known)
+            });
+            let Ok((view, known)) = looked.await else { return };
+            since = known;
+            current.publish(view);
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -74,7 +81,14 @@ impl Look<'_> {
     fn view(&mut self) -> IndexView {
         let observed = &self.newest.state.observed;
         let webhooks = observed.webhooks.values().map(|entry| self.webhook(entry)).collect();
-        let skills = observed.skills.iter().map(|(name, entry)| self.skill(name, entry)).collect();
+        let mut made_by: BTreeMap<&SkillName, Vec<WebhookId>> = BTreeMap::new();
+        for entry in observed.webhooks.values() {
+            for skill in &entry.sources {
+                made_by.entry(skill).or_default().push(entry.spec.id.clone());
+            }
+        }
+        let mut skill = |(name, entry)| self.skill(name, entry, made_by.remove(name).unwrap_or_default());
+        let skills = observed.skills.iter().map(&mut skill).collect();
         let agents = observed
             .agents
             .iter()
@@ -146,7 +160,7 @@ impl Look<'_> {
         (true, "Serving", format!("generation {} is live", entry.generation))
     }
 
-    fn skill(&mut self, name: &SkillName, entry: &entry::SkillEntry) -> SkillView {
+    fn skill(&mut self, name: &SkillName, entry: &entry::SkillEntry, webhooks: Vec<WebhookId>) -> SkillView {
         let resource = format!("skill/{name}");
         let (ready, reason, message) = match entry.standing {
             entry::Standing::Current => (true, "Current", "the file is in force".to_owned()),
@@ -158,12 +172,11 @@ impl Look<'_> {
             let message = entry.diagnostics.first().map(ToString::to_string).unwrap_or_default();
             conditions.push(self.condition(&resource, Standing::Stalled, true, "FileInvalid", message, 0));
         }
-        let webhooks = &self.newest.state.observed.webhooks;
         SkillView {
             name: name.clone(),
             description: entry.facts.as_ref().map(|facts| facts.description.clone()).unwrap_or_default(),
             path: skill_path(name.as_str()),
-            webhooks: webhooks.values().filter(|w| w.sources.contains(name)).map(|w| w.spec.id.clone()).collect(),
+            webhooks,
             conditions,
             diagnostics: entry.diagnostics.clone(),
         }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::diagnostic::{Diagnostic, did_you_mean};
 use super::entry::{AgentEntry, Observed, SkillEntry, Standing};
-use super::ids::{AgentName, SkillName, WebhookId};
+use super::ids::{AgentName, ProviderName, SkillName, WebhookId};
 use super::merge::{self, Layer};
 use super::plan::Desired;
 use super::provider::Catalogue;
@@ -216,8 +216,9 @@ fn settle(
             .collect();
         let merged = merge::webhooks(&fragments, catalogue, &|agent| unknown_agent(agent, agents));
         if merged.diagnostics.is_empty() {
+            let makers = Makers::of(&fragments);
             let with_sources = |(id, spec): (WebhookId, WebhookSpec)| {
-                let sources = sources(&spec, &fragments);
+                let sources = makers.sources(&spec);
                 (id, (spec, sources))
             };
             return merged.webhooks.into_iter().map(with_sources).collect();
@@ -256,17 +257,34 @@ fn unknown_agent(name: &AgentName, agents: &BTreeMap<AgentName, AgentEntry>) -> 
     })
 }
 
-/// The skills that make a webhook, the built-in layer first.
-fn sources(spec: &WebhookSpec, fragments: &[(Layer, SkillConfig)]) -> Vec<SkillName> {
-    let makes = |config: &SkillConfig| match &config.own_id {
-        Some(id) => *id == spec.id,
-        None => spec.builtin && config.providers.contains(&spec.provider),
-    };
-    let of = |wanted: Layer| {
-        let in_layer = fragments.iter().filter(move |(layer, config)| *layer == wanted && makes(config));
-        in_layer.map(|(_, config)| config.skill.clone())
-    };
-    of(Layer::Builtin).chain(of(Layer::Extension)).collect()
+/// Which skills make which webhook, the built-in layer first; made once, since there may be thousands of both.
+struct Makers<'a> {
+    own: BTreeMap<&'a WebhookId, Vec<&'a SkillName>>,
+    builtin: BTreeMap<&'a ProviderName, Vec<&'a SkillName>>,
+}
+
+impl<'a> Makers<'a> {
+    fn of(fragments: &'a [(Layer, SkillConfig)]) -> Self {
+        let mut makers = Makers { own: BTreeMap::new(), builtin: BTreeMap::new() };
+        let in_layer = |wanted: Layer| fragments.iter().filter(move |(layer, _)| *layer == wanted);
+        for (_, config) in in_layer(Layer::Builtin).chain(in_layer(Layer::Extension)) {
+            match &config.own_id {
+                Some(id) => makers.own.entry(id).or_default().push(&config.skill),
+                None => {
+                    for provider in &config.providers {
+                        makers.builtin.entry(provider).or_default().push(&config.skill);
+                    }
+                }
+            }
+        }
+        makers
+    }
+
+    fn sources(&self, spec: &WebhookSpec) -> Vec<SkillName> {
+        let extending = self.builtin.get(&spec.provider).filter(|_| spec.builtin);
+        let own = self.own.get(&spec.id);
+        own.into_iter().chain(extending).flatten().map(|skill| (*skill).clone()).collect()
+    }
 }
 
 /// Decides which missing files count as deleted.

@@ -143,8 +143,9 @@ fn plan_webhooks(
     }
     let mut webhooks = BTreeMap::new();
     for (id, (spec, sources)) in desired {
-        let digest = spec.digest();
         let before = observed.webhooks.get(&id);
+        // To compare is cheaper than to write it out and hash it, and nearly all are as they were.
+        let digest = before.filter(|before| before.spec == spec).map_or_else(|| spec.digest(), |before| before.digest);
         let remembered = before.map(|entry| (entry.generation, entry.digest)).or_else(|| generations.get(&id).copied());
         let generation = match remembered {
             Some((number, last)) if last == digest => number,
