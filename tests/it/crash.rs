@@ -61,6 +61,8 @@ async fn ten_power_cuts_lose_nothing_and_leave_the_repository_whole() {
         eprintln!("no image can be mounted here: power cuts are passed over");
         return;
     };
+    // What people did before is long on the disk.
+    image.flush();
     service.start();
     service.wait_ready().await;
     let (load, mut results) = (Load::begun(&service, CUT_OFF), 0);

@@ -21,6 +21,11 @@ impl Image {
         (made && image.mount()).then_some(image)
     }
 
+    /// Everything that was written so far.
+    pub fn flush(&self) {
+        assert!(done(Command::new("sync").arg("-f").arg(&self.mounted)));
+    }
+
     /// Holds the process still and copies what the device has at that moment. The process does not go on.
     pub fn keep_what_is_flushed(&self, pid: u32) {
         assert!(done(Command::new("kill").args(["-STOP", &pid.to_string()])));

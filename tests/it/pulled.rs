@@ -92,9 +92,8 @@ async fn hostile_trees_run_and_write_nothing_and_the_next_good_one_is_served() {
     assert_eq!(reconcile(&service, &[]).await.0, 0);
     service.wait_route("/webhooks/github/good", true).await;
     service.wait_route("/webhooks/github/link", false).await;
-    let skipped = service.api("/api/status").await["git"]["remote"]["skipped"].to_string();
-    for odd in ["skills/link/SKILL.md", "skills/sub", "new\\\\nline"] {
-        assert!(skipped.contains(odd), "{odd}: {skipped}");
+    for odd in ["skills/link/SKILL.md", "skills/sub", "new\\nline"] {
+        wait_remote_state(&service, odd, |git| git["remote"]["skipped"].to_string().contains(odd)).await;
     }
     assert!(!root.join(skill("link")).exists() && !root.join(".claude/skills/sub").exists());
 

@@ -336,8 +336,9 @@ pub fn git(directory: &Path, arguments: &[&str]) -> String {
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "git {arguments:?}: {}{said}", String::from_utf8_lossy(&output.stderr));
+    said.trim().to_owned()
 }
 
 /// The fake agent is an example target: it stands beside the test binaries.
