@@ -277,6 +277,8 @@ impl Source {
                 tracing::info!(commit = %to, ?how, paths = paths.len(), skipped = skipped.len(), "pulled");
                 self.ledger.note("repo.pulled", None, format!("commit {to}")).await?;
                 for Skipped { path, reason } in skipped.iter().take(SKIPPED_TOLD) {
+                    // A name may hold anything, line breaks too.
+                    let path = path.escape_debug();
                     tracing::warn!(%path, reason, "an entry of the remote is not written");
                     self.ledger.note("repo.skipped", None, format!("`{path}` is not written: {reason}")).await?;
                 }

@@ -54,7 +54,6 @@ async fn jumps_of_the_clock_lose_no_retry_and_forget_no_delivery() {
         .await;
         assert!(service.terminate(), "the service did not end well");
     }
-    service.set_env("FAKETIME", "+0s");
     service.plan(json!({}));
     service.start();
     service.wait_ready().await;

@@ -17,6 +17,8 @@ const KILLED: usize = 1000;
 const KILLS: usize = 20;
 const CUT_OFF: usize = 500;
 const CUTS: usize = 10;
+/// Each conversation has a workspace.
+const IMAGE_MIB: u64 = 2048;
 const TERMINATED: usize = 10;
 const SENDERS: usize = 8;
 /// Runs at once, as the service of the tests is set up.
@@ -56,7 +58,8 @@ async fn twenty_kills_lose_nothing_and_answer_nothing_twice() {
 async fn ten_power_cuts_lose_nothing_and_leave_the_repository_whole() {
     let place = tempfile::tempdir().unwrap();
     let mut image = None;
-    let mut service = Service::prepared_on(json!({}), |root| image = Image::mounted(place.path(), root)).await;
+    let mut service =
+        Service::prepared_on(json!({}), |root| image = Image::mounted(place.path(), root, IMAGE_MIB)).await;
     let Some(image) = image else {
         eprintln!("no image can be mounted here: power cuts are passed over");
         return;
@@ -88,10 +91,10 @@ async fn ten_power_cuts_lose_nothing_and_leave_the_repository_whole() {
         git(&remote, &["ls-tree", "-r", "--name-only", "main"]).contains("skills/last/SKILL.md")
     })
     .await;
+    // It has the image open, and what is written while it is looked at may seem to be missing.
+    service.kill();
     assert_whole(&service.root());
     assert_whole(&remote);
-    // It has the image open.
-    service.kill();
 }
 
 /// Runs of three seconds are within the time that a stop leaves them.

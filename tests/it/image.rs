@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const MIB: u64 = 192;
-
 pub struct Image {
     image: PathBuf,
     copy: PathBuf,
@@ -13,10 +11,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// Made in `place`, mounted on `mounted`; `None` where one may not mount.
-    pub fn mounted(place: &Path, mounted: &Path) -> Option<Image> {
+    /// So many MiB, made in `place`, mounted on `mounted`; `None` where one may not mount.
+    pub fn mounted(place: &Path, mounted: &Path, mib: u64) -> Option<Image> {
         let image = Image { image: place.join("image"), copy: place.join("copy"), mounted: mounted.to_owned() };
-        std::fs::File::create(&image.image).unwrap().set_len(MIB << 20).unwrap();
+        std::fs::File::create(&image.image).unwrap().set_len(mib << 20).unwrap();
         let made = done(Command::new("mkfs.ext4").arg("-q").arg(&image.image));
         (made && image.mount()).then_some(image)
     }
