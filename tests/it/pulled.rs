@@ -13,7 +13,7 @@ use crate::image::Image;
 use crate::service::{SOON, Service, git, own_webhook, wait_for};
 
 /// Edits while the remote is away.
-const EDITS: usize = 60;
+const EDITS: usize = 40;
 
 fn trouble(git: &Value) -> &str {
     git["remote"]["trouble"].as_str().unwrap_or_default()
@@ -223,7 +223,7 @@ async fn a_remote_that_is_long_away_is_seldom_tried_and_gets_every_edit_in_order
     }
     let tries = std::fs::read_to_string(&calls).unwrap();
     let tries = tries.lines().filter(|call| call.contains("push") || call.contains("fetch")).count();
-    assert!((1..=EDITS / 3).contains(&tries), "{tries} tries for {EDITS} edits");
+    assert!((1..=EDITS / 2).contains(&tries), "{tries} tries for {EDITS} edits");
     std::fs::rename(&away, &there).unwrap();
     assert_eq!(reconcile(&service, &[]).await.0, 0);
     wait_level(&service).await;
