@@ -154,7 +154,9 @@ pub struct Reconciler {
     absent_since: BTreeMap<String, Timestamp>,
     generations: Option<Generations>,
     repository: Option<Repository>,
-    /// Until the first pass after the index was lost has been applied.
+    /// Until the first pass of this process has been applied.
+    is_first: bool,
+    /// Whether the index was lost, so that the first pass makes it anew.
     rebuilds: bool,
 }
 
@@ -179,6 +181,7 @@ impl Reconciler {
             published,
             absent_since: BTreeMap::new(),
             generations: None,
+            is_first: true,
             rebuilds: parts.rebuilds,
             repository: parts.repository,
         };
@@ -315,7 +318,7 @@ impl Reconciler {
         let actions = plan.actions.clone();
         let state = if plan.is_empty() && plan.next == before.observed { before } else { self.index.apply(plan)? };
         self.absent_since = judgement.absent_since;
-        self.rebuilds = false;
+        self.is_first = false;
         let served = Arc::new(state.observed.revision());
         self.contents.add(self.missing_embedded(&served));
         let (tree, held) = tree_of(&snapshot, &state.observed);
@@ -345,11 +348,17 @@ impl Reconciler {
         Ok((published, again))
     }
 
-    /// What is in force, and after a loss of the index what was in force as far as git knows.
+    /// What is in force; in the first pass less what is lost, and after a loss of the index what was in force as far as
+    /// git knows.
     fn known<'a>(&self, observed: &'a Observed, snapshot: &Snapshot) -> Cow<'a, Observed> {
-        let Some(history) = self.repository.as_ref().filter(|_| self.rebuilds) else { return Cow::Borrowed(observed) };
+        let Some(history) = self.repository.as_ref().filter(|_| self.is_first) else {
+            return Cow::Borrowed(observed);
+        };
         let mut known = observed.clone();
-        self.contents.add(rebuild::remember_good(&mut known, snapshot, history, &self.judge));
+        if self.rebuilds {
+            self.contents.add(rebuild::remember_good(&mut known, snapshot, history, &self.judge));
+        }
+        rebuild::forget_lost(&mut known, snapshot, history);
         Cow::Owned(known)
     }
 

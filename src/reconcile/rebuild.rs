@@ -1,7 +1,9 @@
-//! What a rebuilt index cannot see in the files: the last good version of a file that is broken now. It is in git, in
-//! earlier served trees or in the history.
+//! What the first pass of a process has to put right in what it knows. A rebuilt index cannot see in the files the last
+//! good version of one that is broken now: it is in git, in earlier served trees or in the history. And an index may
+//! know versions that nobody holds any more: saved, in force, and lost in a power cut before anything brought them to
+//! disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::judge::Judge;
@@ -34,6 +36,32 @@ pub fn remember_good(observed: &mut Observed, snapshot: &Snapshot, repository: &
         }
     }
     contents
+}
+
+/// Forgets the versions whose files are neither in the tree nor in git: they could not be served.
+pub fn forget_lost(observed: &mut Observed, snapshot: &Snapshot, repository: &Repository) {
+    let mut wanted: BTreeMap<String, FileRef> = BTreeMap::new();
+    for (name, entry) in observed.skills.iter().filter(|(_, entry)| !entry.embedded) {
+        let here = snapshot.skills.get(name).map(|found| &*found.files);
+        let elsewhere = entry.files.iter().filter(|(path, file)| here.and_then(|here| here.get(*path)) != Some(file));
+        wanted.extend(elsewhere.map(|(path, file)| (path.clone(), *file)));
+    }
+    for (name, entry) in observed.agents.iter().filter(|(_, entry)| !entry.embedded) {
+        let here = snapshot.agents.get(name).and_then(|found| found.file);
+        wanted.extend(entry.file.filter(|file| here != Some(*file)).map(|file| (entry.path.clone(), file)));
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    let lost = repository.lost(&wanted).unwrap_or_else(|error| {
+        tracing::warn!(error = error.internal(), "it is not known whether last good versions are still there");
+        BTreeSet::new()
+    });
+    for path in &lost {
+        tracing::warn!(path, "what was in force of this file was lost before it reached the disk");
+    }
+    observed.skills.retain(|_, entry| !entry.files.keys().any(|path| lost.contains(path)));
+    observed.agents.retain(|_, entry| entry.file.is_none() || !lost.contains(&entry.path));
 }
 
 fn good_skill(

@@ -5,7 +5,7 @@
 //! change of one file in 10,000 skills writes that file, its directory and the four trees above it. The ref points
 //! to a commit (without parents) only because commits carry a time, which orders the versions of a path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use git2::{ErrorCode, ObjectType, Oid};
@@ -95,6 +95,28 @@ impl Repository {
     /// The revisions whose trees are written, newest first.
     pub fn served(&self) -> Result<Vec<Digest>> {
         Ok(list(&self.handle()?)?.into_iter().map(|each| each.digest).collect())
+    }
+
+    /// The one that was written last, and when, in seconds since 1970.
+    pub fn newest_served(&self) -> Result<Option<(Digest, i64)>> {
+        Ok(list(&self.handle()?)?.into_iter().next().map(|each| (each.digest, each.seconds)))
+    }
+
+    /// Those of these files whose content is neither in a recent served tree nor in HEAD.
+    pub fn lost(&self, files: &BTreeMap<String, FileRef>) -> Result<BTreeSet<String>> {
+        let repo = &self.handle()?;
+        let (store, mut blobs) = (Store::new(repo)?, HashMap::new());
+        let claude = format!("{}.claude", self.shared.place.prefix);
+        let mut source = Source { repo, claude: &claude, bytes: &|_| None, blobs: &mut blobs, elsewhere: None };
+        let mut lost = BTreeSet::new();
+        for (path, file) in files {
+            match source.search(&store, path, file) {
+                Ok(_) => {}
+                Err(error) if error.code() == Code::RevisionMissing => drop(lost.insert(path.clone())),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lost)
     }
 
     /// The files of a revision, verified against its digest. SH0507 while the tree is not written.

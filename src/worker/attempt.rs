@@ -23,6 +23,8 @@ use crate::workspace::Workspace;
 
 /// A revision that is not written yet is asked for again after this.
 const REVISION_WAIT: Duration = Duration::from_millis(500);
+/// So often; then it was overtaken by a later one before it was written, or its files were lost in a power cut.
+const REVISION_TRIES: u32 = 6;
 /// Without a known end of a usage limit, it is tried again after this.
 const LIMIT_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a task waits for the answer to its question.
@@ -164,11 +166,21 @@ impl<'a> Attempt<'a> {
         Ok(if walled { profile } else { profile.without_commands() })
     }
 
+    /// With the revision that the task is pinned to. When that will never be written, with the next one that was.
     async fn workspace(&self) -> Result<Workspace> {
         let (workspaces, spec) = (self.worker.workspaces.clone(), &self.task.spec);
-        let (revision, conversation) = (spec.revision, spec.source.conversation_id.clone());
-        let prepared = tokio::task::spawn_blocking(move || workspaces.prepare(revision, &conversation)).await;
-        prepared.map_err(|error| Error::new(Code::Bug, "preparing the workspace panicked").detail(error))?
+        let (task, revision, conversation) = (spec.id, spec.revision, spec.source.conversation_id.clone());
+        let waited_enough = self.task.attempt.saturating_sub(self.task.attempts_spent) > REVISION_TRIES;
+        let created = spec.created_at;
+        let prepared = tokio::task::spawn_blocking(move || match workspaces.prepare(revision, &conversation) {
+            Err(error) if error.code() == Code::RevisionMissing && waited_enough => {
+                let next = workspaces.revision_after(created)?.ok_or(error)?;
+                tracing::warn!(%task, revision = revision.short(), next = next.short(), "the revision was never written");
+                workspaces.prepare(next, &conversation)
+            }
+            other => other,
+        });
+        prepared.await.map_err(|error| Error::new(Code::Bug, "preparing the workspace panicked").detail(error))?
     }
 
     /// The session to resume, or a new one whose id is kept before it is used: a crash in the first run resumes it.

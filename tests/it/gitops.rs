@@ -65,7 +65,7 @@ pub async fn reconcile(service: &Service, more: &[&str]) -> (i32, String) {
 /// Waits until what is committed here is on the remote too.
 pub async fn wait_level(service: &Service) {
     wait_for("both sides to be level", || async {
-        let clean = git(&service.root(), &["status", "--porcelain", "--", ".claude"]).is_empty();
+        let clean = git(&service.root(), &["--no-optional-locks", "status", "--porcelain", "--", ".claude"]).is_empty();
         clean && head(&service.root()) == head(&remote(service))
     })
     .await;
@@ -93,7 +93,10 @@ async fn an_edit_is_live_committed_and_pushed_and_nothing_else_is() {
     assert_eq!(git(&service.root(), &["show", "--format=", "--name-only", "HEAD"]), skill("mine"));
     let message = git(&service.root(), &["log", "-1", "--format=%B"]);
     assert!(message.contains("Skillhook-Origin: file"), "{message}");
-    assert_eq!(git(&service.root(), &["status", "--porcelain"]), "M README.md\nA  staged\n?? skillhook.toml");
+    assert_eq!(
+        git(&service.root(), &["--no-optional-locks", "status", "--porcelain"]),
+        "M README.md\nA  staged\n?? skillhook.toml"
+    );
     assert_whole(&service);
 }
 
@@ -252,7 +255,10 @@ async fn a_remote_that_is_away_or_silent_keeps_nobody_waiting_and_gets_everythin
         service.write_skill(&format!("s{number}"), &own_webhook(&format!("s{number}")));
         service.wait_route(&format!("/webhooks/github/s{number}"), true).await;
         let root = service.root();
-        wait_for("the commit", || async { git(&root, &["status", "--porcelain", "--", ".claude"]).is_empty() }).await;
+        wait_for("the commit", || async {
+            git(&root, &["--no-optional-locks", "status", "--porcelain", "--", ".claude"]).is_empty()
+        })
+        .await;
     }
     wait_remote_state(&service, "the distance", |git| {
         git["remote"]["distance"] == "ahead" && git["remote"]["ahead"] == 3 && git["pushed"]["trouble"].is_string()

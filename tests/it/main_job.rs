@@ -43,7 +43,7 @@ async fn an_edited_file_is_live_committed_and_pushed() {
     .await;
     let message = git(&remote, &["log", "-1", "--format=%B", "main"]);
     assert!(message.contains("own-hook") && message.contains("Skillhook-Origin: file"), "{message}");
-    assert_eq!(git(&service.root(), &["status", "--porcelain", "--", ".claude"]), "");
+    assert_eq!(git(&service.root(), &["--no-optional-locks", "status", "--porcelain", "--", ".claude"]), "");
 }
 
 #[tokio::test]
