@@ -34,6 +34,7 @@ mod http_server;
 mod image;
 mod ledger;
 mod main_job;
+mod nodes;
 mod proposals;
 mod provider_corpus;
 mod providers;
