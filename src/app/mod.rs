@@ -358,8 +358,12 @@ pub async fn start(config: Config) -> Result<Service> {
     if works {
         spawn(&mut tasks, "checker", checker.run(stop.clone()));
     }
-    let known = runs::known_secrets(&config, known);
-    let worker = runs::worker(&config, &ledger, repository, grants, known, &clock, &metrics)?;
+    let recorded = progress.clone();
+    let knowing = runs::Knowing {
+        secrets: runs::known_secrets(&config, known),
+        newest_revision: Arc::new(move || recorded.borrow().served),
+    };
+    let worker = runs::worker(&config, &ledger, repository, grants, knowing, &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     if works {

@@ -16,8 +16,14 @@ use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::agent::{self, AgentConfig};
 use crate::worker::tools::Tools;
-use crate::worker::{KnownSecrets, Worker};
+use crate::worker::{KnownSecrets, NewestRevision, Worker};
 use crate::workspace::Workspaces;
+
+/// What the worker asks for when it needs it.
+pub(super) struct Knowing {
+    pub secrets: KnownSecrets,
+    pub newest_revision: NewestRevision,
+}
 
 /// What leases tasks and runs agents.
 ///
@@ -28,7 +34,7 @@ pub(super) fn worker(
     ledger: &Ledger,
     repository: Repository,
     grants: Grants,
-    known_secrets: KnownSecrets,
+    knowing: Knowing,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Worker> {
@@ -44,7 +50,8 @@ pub(super) fn worker(
         max_turns: settings.agent.max_turns,
         budget_usd: settings.agent.budget_usd,
         daily: DailyBudget { usd: settings.agent.usd_per_day, runs: settings.agent.runs_per_day },
-        known_secrets,
+        known_secrets: knowing.secrets,
+        newest_revision: knowing.newest_revision,
         clock: clock.clone(),
         metrics: metrics.clone(),
         drain: Duration::from_secs(settings.server.drain_seconds),

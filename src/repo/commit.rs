@@ -19,7 +19,7 @@ use super::staging::Staging;
 use super::tree::{self, Leaf};
 use super::{Author, Repository, Verb, commit_id, message, status};
 use crate::error::{Code, Context, Error, Result};
-use crate::model::revision::{COMMITTED, CommitId, Revision};
+use crate::model::revision::{COMMITTED, CommitId, Revision, check_path};
 
 /// What is to be committed.
 #[derive(Clone)]
@@ -142,6 +142,11 @@ struct Sorted {
     staged_by_user: Vec<String>,
 }
 
+/// What a pull passes over is not here, and its absence is nobody's deletion.
+fn is_never_written(store: &Store<'_>, path: &str, old: Leaf) -> bool {
+    check_path(path).is_err() || !old.is_file() || !store.fits(old.id).unwrap_or(true)
+}
+
 impl Repository {
     /// Commits what of the revision differs from HEAD. SH0507 while its served tree is not written.
     pub fn commit(&self, request: &CommitRequest<'_>) -> Result<CommitOutcome> {
@@ -260,7 +265,7 @@ impl Repository {
                 let path = format!("{directory}/{below}");
                 let (old, mut new) = (each.old, each.new);
                 let left_out = is_held(request.held, &path) || request.only.is_some_and(|only| !only.contains(&path));
-                if left_out || old.is_some_and(|old| !old.is_file()) {
+                if left_out || old.is_some_and(|old| is_never_written(store, &path, old)) {
                     continue;
                 }
                 if !modes_count && let (Some(old), Some(new)) = (old, &mut new) {

@@ -97,11 +97,6 @@ impl Repository {
         Ok(list(&self.handle()?)?.into_iter().map(|each| each.digest).collect())
     }
 
-    /// The one that was written last, and when, in seconds since 1970.
-    pub fn newest_served(&self) -> Result<Option<(Digest, i64)>> {
-        Ok(list(&self.handle()?)?.into_iter().next().map(|each| (each.digest, each.seconds)))
-    }
-
     /// Those of these files whose content is neither in a recent served tree nor in HEAD.
     pub fn lost(&self, files: &BTreeMap<String, FileRef>) -> Result<BTreeSet<String>> {
         let repo = &self.handle()?;

@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 /// A revision that is not written yet is asked for again after this.
 const REVISION_WAIT: Duration = Duration::from_millis(500);
 /// So often; then it was overtaken by a later one before it was written, or its files were lost in a power cut.
-const REVISION_TRIES: u32 = 6;
+const REVISION_TRIES: u32 = 10;
 /// Without a known end of a usage limit, it is tried again after this.
 const LIMIT_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a task waits for the answer to its question.
@@ -171,10 +171,10 @@ impl<'a> Attempt<'a> {
         let (workspaces, spec) = (self.worker.workspaces.clone(), &self.task.spec);
         let (task, revision, conversation) = (spec.id, spec.revision, spec.source.conversation_id.clone());
         let waited_enough = self.task.attempt.saturating_sub(self.task.attempts_spent) > REVISION_TRIES;
-        let created = spec.created_at;
+        let newest = (self.worker.newest_revision)().filter(|newest| waited_enough && *newest != revision);
         let prepared = tokio::task::spawn_blocking(move || match workspaces.prepare(revision, &conversation) {
-            Err(error) if error.code() == Code::RevisionMissing && waited_enough => {
-                let next = workspaces.revision_after(created)?.ok_or(error)?;
+            Err(error) if error.code() == Code::RevisionMissing => {
+                let next = newest.ok_or(error)?;
                 tracing::warn!(%task, revision = revision.short(), next = next.short(), "the revision was never written");
                 workspaces.prepare(next, &conversation)
             }

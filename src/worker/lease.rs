@@ -16,6 +16,7 @@ use super::attempt::Attempt;
 use super::tools::Tools;
 use crate::error::{Code, Error};
 use crate::ledger::{Finish, Interrupted, LeaseRequest, Ledger};
+use crate::model::digest::Digest;
 use crate::model::ids::TaskId;
 use crate::model::secret::SecretValue;
 use crate::model::task::{DailyBudget, Reason, Task};
@@ -35,6 +36,8 @@ const BROKEN_OFF_MAX: u32 = 8;
 
 /// Asked anew each time: secrets are rotated while the service runs.
 pub type KnownSecrets = Arc<dyn Fn() -> Vec<SecretValue> + Send + Sync>;
+/// Of those in force, the revision whose files were written last.
+pub type NewestRevision = Arc<dyn Fn() -> Option<Digest> + Send + Sync>;
 
 /// Everything a run needs; one for the whole service.
 pub struct Worker {
@@ -54,6 +57,8 @@ pub struct Worker {
     pub daily: DailyBudget,
     /// The secrets of this service, for taking them out of what an agent says.
     pub known_secrets: KnownSecrets,
+    /// For tasks whose own revision will never be written.
+    pub newest_revision: NewestRevision,
     pub clock: Clock,
     pub metrics: Metrics,
     /// How long running work may take to end after a stop was asked for.

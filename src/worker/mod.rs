@@ -9,4 +9,4 @@ mod answer;
 mod attempt;
 mod narrate;
 
-pub use lease::{KnownSecrets, Worker};
+pub use lease::{KnownSecrets, NewestRevision, Worker};

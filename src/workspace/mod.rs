@@ -18,8 +18,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
-
 use crate::error::{Code, Context, Error, Result};
 use crate::model::digest::Digest;
 use crate::repo::{Directory, Repository};
@@ -100,12 +98,6 @@ impl Workspaces {
     /// `directory` belongs to us alone; it is created when first needed.
     pub fn new(repo: Repository, directory: PathBuf, limits: Limits) -> Self {
         Self { shared: Arc::new(Shared { repo, directory, limits, in_use: Mutex::new(BTreeSet::new()) }) }
-    }
-
-    /// The newest revision whose files are written, if that was done since `then`.
-    pub fn revision_after(&self, then: Timestamp) -> Result<Option<Digest>> {
-        let newest = self.shared.repo.newest_served()?;
-        Ok(newest.filter(|(_, seconds)| *seconds >= then.as_second()).map(|(digest, _)| digest))
     }
 
     /// The workspace of a conversation with the skills and agents of a revision. SH0507 while the served tree of the

@@ -113,7 +113,14 @@ async fn hostile_trees_run_and_write_nothing_and_the_next_good_one_is_served() {
     commit_tree(&there, &git(&there, &["rev-parse", "beside^{tree}"]));
     assert_eq!(reconcile(&service, &[]).await.0, 0);
     service.wait_route("/webhooks/github/better", true).await;
-    wait_level(&service).await;
+    // What is not written here is nobody's deletion: our next commit has our own edit and nothing else.
+    service.write_skill("own", &own_webhook("own"));
+    wait_for("our commit at the remote", || async {
+        git(&there, &["ls-tree", "-r", "--name-only", "main"]).contains(&skill("own"))
+    })
+    .await;
+    let ours = git(&there, &["log", "--grep=Skillhook-Origin", "--format=", "--name-status", "main"]);
+    assert_eq!(ours, format!("A\t{}", skill("own")));
     assert!(!mark.exists(), "a hook, a filter or a submodule ran");
 }
 
