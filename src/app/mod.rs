@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use runs::agent_config;
 
-use self::outside::{forward_secrets, outside, targets};
+use self::outside::{forward_secrets, operated, outside, targets};
 use crate::change::{self, Changes};
 use crate::config::Config;
 use crate::copies::Copied;
@@ -49,7 +49,9 @@ use crate::reconcile::versions::Versions;
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::forward::Forward;
+use crate::respond::caller::Caller;
 use crate::respond::outbox::Sender;
+use crate::respond::pacing::Pacing;
 use crate::respond::permission::Checker;
 use crate::respond::proposal::Reviewer;
 use crate::respond::transport::Transport;
@@ -132,7 +134,6 @@ pub async fn start(config: Config) -> Result<Service> {
     let judge = Judge::new(rules(&config))?;
     let (activator, bell) = (Activator::default(), Bell::default());
     let pause = Pause::remembered(ledger.clone(), activator.clone(), bell.clone()).await?;
-    let transport = Transport::new()?;
 
     let reader = index.reader();
     let parts = Parts {
@@ -147,6 +148,8 @@ pub async fn start(config: Config) -> Result<Service> {
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
+    let (catalogue_sender, catalogue) = watch::channel(reconciler.catalogue());
+    let caller = Caller::new(Transport::new()?, secrets.clone(), catalogue, clock.clone());
     let mut publisher = routes::Publisher {
         routes: CurrentRoutes::default(),
         secrets: CurrentSecrets::default(),
@@ -167,7 +170,7 @@ pub async fn start(config: Config) -> Result<Service> {
         intake::Options {
             repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
             bell: bell.clone(),
-            ..intake_options(&config, &reconciler.catalogue(), &secrets, &transport)
+            ..intake_options(&config, &reconciler.catalogue(), &secrets, &caller)
         },
     );
 
@@ -247,6 +250,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
     spawn(&mut tasks, "secrets", secrets_again);
     let publish = move |published: &Published| {
+        catalogue_sender.send_replace(Arc::clone(&published.catalogue));
         publisher.publish(&published.state, published.served.digest, &published.catalogue);
     };
     activator.activate(Scope::Everything, "start");
@@ -303,7 +307,7 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "source", source.run(committed, stop.clone()));
     let reviews = Reviews {
         repository: repository.clone(),
-        reviewer: reviewer(&config, &repository, &transport, &secrets, &clock)?,
+        reviewer: reviewer(&config, &repository, &caller, &clock)?,
         provider: config.settings.git.provider.as_ref().and_then(|name| ProviderName::parse(name).ok()),
         rules: rules(&config),
         ledger: ledger.clone(),
@@ -317,14 +321,14 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "reviews", reviews.run(stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
-        transport: transport.clone(),
-        secrets: secrets.clone(),
+        caller: caller.clone(),
         forward: Forward { targets: targets(&config), secrets: forward_secrets(&config, &secrets) },
+        pacing: Pacing::default(),
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
     spawn(&mut tasks, "sender", sender.run(stop.clone()));
-    let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
+    let checker = Checker { ledger: ledger.clone(), caller, clock: clock.clone() };
     spawn(&mut tasks, "checker", checker.run(stop.clone()));
     let known = runs::known_secrets(&config, known);
     let worker = runs::worker(&config, &ledger, repository, grants, known, &clock, &metrics)?;
@@ -405,6 +409,7 @@ pub fn rules(config: &Config) -> Rules {
     Rules {
         secret_env_patterns: config.settings.secrets.env_allow.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
+        providers: operated(config),
     }
 }
 
@@ -422,14 +427,12 @@ fn repository_options(config: &Config) -> repo::Options {
 fn reviewer(
     config: &Config,
     repository: &Repository,
-    transport: &Transport,
-    secrets: &Secrets,
+    caller: &Caller,
     clock: &Clock,
 ) -> Result<Option<Reviewer>> {
     let Some(location) = repository.location()? else { return Ok(None) };
     Ok(Some(Reviewer {
-        transport: transport.clone(),
-        secrets: secrets.clone(),
+        caller: caller.clone(),
         clock: clock.clone(),
         host: location.host.unwrap_or_else(|| "localhost".to_owned()),
         repository: config.settings.git.repository.clone().unwrap_or(location.path),
@@ -446,7 +449,7 @@ fn author(config: &Config) -> repo::Author {
     repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
 }
 
-fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, transport: &Transport) -> intake::Options {
+fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, caller: &Caller) -> intake::Options {
     intake::Options {
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
@@ -457,7 +460,7 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, tra
             .collect(),
         forward: targets(config),
         thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
-        outside: outside(secrets, transport),
+        outside: outside(secrets, caller),
         ..intake::Options::default()
     }
 }
