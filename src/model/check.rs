@@ -16,6 +16,8 @@ mod webhook;
 
 pub use agent::{AgentFile, check_agent};
 
+use std::collections::BTreeMap;
+
 use self::report::Report;
 use super::diagnostic::Diagnostic;
 use super::frontmatter::{Document, Fields, KeyPath};
