@@ -48,8 +48,8 @@ use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::versions::Versions;
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
-use crate::respond::forward::Forward;
 use crate::respond::caller::Caller;
+use crate::respond::forward::Forward;
 use crate::respond::outbox::Sender;
 use crate::respond::pacing::Pacing;
 use crate::respond::permission::Checker;
@@ -424,12 +424,7 @@ fn repository_options(config: &Config) -> repo::Options {
 }
 
 /// Speaks with the provider that keeps the remote, where its address tells one.
-fn reviewer(
-    config: &Config,
-    repository: &Repository,
-    caller: &Caller,
-    clock: &Clock,
-) -> Result<Option<Reviewer>> {
+fn reviewer(config: &Config, repository: &Repository, caller: &Caller, clock: &Clock) -> Result<Option<Reviewer>> {
     let Some(location) = repository.location()? else { return Ok(None) };
     Ok(Some(Reviewer {
         caller: caller.clone(),

@@ -87,12 +87,7 @@ impl Look<'_> {
                 diagnostics: entry.diagnostics.clone(),
             })
             .collect();
-        let providers = self
-            .newest
-            .catalogue
-            .iter()
-            .map(|definition| self.provider(definition))
-            .collect();
+        let providers = self.newest.catalogue.iter().map(|definition| self.provider(definition)).collect();
         IndexView {
             digest: self.newest.state.digest,
             revision: self.newest.served.digest,

@@ -95,8 +95,9 @@ mod tests {
         let values = values
             .filter_map(|line| line.strip_prefix("# "))
             .filter(|line| line.starts_with('[') || line.contains(" = "));
-        let values: Vec<&str> =
-            values.filter(|line| !["api_token_env", "bot_login", "app_"].iter().any(|it| line.starts_with(it))).collect();
+        let values: Vec<&str> = values
+            .filter(|line| !["api_token_env", "bot_login", "app_"].iter().any(|it| line.starts_with(it)))
+            .collect();
         assert!(values.len() > 20, "{text}");
         assert_eq!(load(&values.join("\n")), Settings::default());
     }

@@ -48,7 +48,11 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         let patterns = ["SKILLHOOK_SECRET_*", "*_WEBHOOK_SECRET", "*_SIGNING_SECRET"];
-        Self { secret_env_patterns: patterns.map(str::to_owned).into(), unsigned_allowed: false, providers: BTreeMap::new() }
+        Self {
+            secret_env_patterns: patterns.map(str::to_owned).into(),
+            unsigned_allowed: false,
+            providers: BTreeMap::new(),
+        }
     }
 }
 

@@ -69,8 +69,11 @@ mod tests {
         let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
         let der = der.as_ref();
-        let forms =
-            [pem("PRIVATE KEY", der), pem("RSA PRIVATE KEY", &der[PKCS8_HEAD..]), pem("PRIVATE KEY", der).replace('\n', "\\n")];
+        let forms = [
+            pem("PRIVATE KEY", der),
+            pem("RSA PRIVATE KEY", &der[PKCS8_HEAD..]),
+            pem("PRIVATE KEY", der).replace('\n', "\\n"),
+        ];
         for form in forms {
             let now = Timestamp::from_second(1_700_000_000).unwrap();
             let token = rs256(&SecretValue::new(form), "12", now).unwrap();

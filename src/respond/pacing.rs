@@ -37,13 +37,7 @@ struct Place {
 
 impl Pacing {
     /// `None`: it goes now. Otherwise when its turn comes.
-    pub fn turn(
-        &self,
-        id: OutboxId,
-        provider: &ProviderName,
-        spacing: &[Spaced],
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+    pub fn turn(&self, id: OutboxId, provider: &ProviderName, spacing: &[Spaced], now: Timestamp) -> Option<Timestamp> {
         if spacing.is_empty() {
             return None;
         }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::providers::{PUBLIC, now, prepared, send, variable};
+use crate::providers::{now, prepared, send, variable};
 use crate::senders::{Sent, sign};
 use crate::service::{Service, wait_for};
 use crate::standin::{Arrived, StandIn};
@@ -108,10 +108,16 @@ async fn carried(slack: &StandIn) -> String {
     wait_for("the question", || async { !questions(slack).is_empty() }).await;
     let question = questions(slack).remove(0).json();
     let buttons = question["blocks"][1]["elements"].as_array().unwrap().clone();
-    assert_eq!((buttons[0]["action_id"].as_str(), buttons[1]["action_id"].as_str()), (Some("skillhook_approve"), Some("skillhook_reject")));
+    assert_eq!(
+        (buttons[0]["action_id"].as_str(), buttons[1]["action_id"].as_str()),
+        (Some("skillhook_approve"), Some("skillhook_reject"))
+    );
     assert_eq!(buttons[0]["value"], buttons[1]["value"]);
     assert!(question["blocks"][0]["text"]["text"].as_str().unwrap().contains("waits for an approval"), "{question}");
-    assert_eq!((question["channel"].as_str(), question["thread_ts"].as_str()), (Some("C01"), Some("1767603600.000100")));
+    assert_eq!(
+        (question["channel"].as_str(), question["thread_ts"].as_str()),
+        (Some("C01"), Some("1767603600.000100"))
+    );
     buttons[0]["value"].as_str().unwrap().to_owned()
 }
 
@@ -149,7 +155,8 @@ async fn button_lets_the_task_run_once_and_takes_the_place_of_the_question() {
     assert!(said["text"].as_str().unwrap().contains("does not count"), "{said}");
     assert_eq!(said["response_type"], "ephemeral");
     for strange in ["", "skillhook", "tsk_1 2", &format!("{value}0 x")] {
-        pressed(&service, press(&slack, "U02", "skillhook_approve", strange, &format!("t-{}", strange.len() + 90))).await;
+        pressed(&service, press(&slack, "U02", "skillhook_approve", strange, &format!("t-{}", strange.len() + 90)))
+            .await;
     }
     pressed(&service, press(&slack, "U02", "another_button", &value, "t-2")).await;
     assert_eq!((task(&service, "fix").await["state"].as_str(), runs(&service)), (Some("awaiting_approval"), 0));
@@ -161,7 +168,10 @@ async fn button_lets_the_task_run_once_and_takes_the_place_of_the_question() {
     assert!(said["text"].as_str().unwrap().contains("was approved by `U02`"), "{said}");
     assert_eq!(said["replace_original"], true);
     wait_for("the answer", || async {
-        slack.seen().iter().any(|arrived| arrived.json()["text"].as_str().is_some_and(|text| text.contains("This is the answer.")))
+        slack
+            .seen()
+            .iter()
+            .any(|arrived| arrived.json()["text"].as_str().is_some_and(|text| text.contains("This is the answer.")))
     })
     .await;
     pressed(&service, press(&slack, "U01", "skillhook_reject", &value, "t-4")).await;

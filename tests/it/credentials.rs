@@ -56,7 +56,8 @@ impl App {
             let (signed, signature) = token.rsplit_once('.')?;
             let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.public.as_slice());
             key.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
-            let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?).ok()?;
+            let claims: Value =
+                serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?).ok()?;
             let (from, until) = (claims["iat"].as_i64()?, claims["exp"].as_i64()?);
             Some(claims["iss"] == "12" && from <= now() && until > now() && until - from <= 600)
         };

@@ -13,9 +13,34 @@ const SEED: u64 = 0x5eed_0f5a_3017_1e55;
 
 /// Pieces that formats and schemes look for.
 const PIECES: [&str; 28] = [
-    "sha256=", "sha1=", "v0=", "v1,", "v1a,", "t=1,v1=", "Bearer ", "Basic ", "eyJhbGciOiJub25lIn0", ".", "kid", "\n\n",
-    "\u{0}", "{body:/x}", "{secret:api_token}", "|or:", "&payload=", "%7b", "[[[[", "{\"a\":", "<!--", "```", "&#x0;", "<@U1>",
-    "\u{202e}", "\u{1f600}", "boundary=x", "1767225600",
+    "sha256=",
+    "sha1=",
+    "v0=",
+    "v1,",
+    "v1a,",
+    "t=1,v1=",
+    "Bearer ",
+    "Basic ",
+    "eyJhbGciOiJub25lIn0",
+    ".",
+    "kid",
+    "\n\n",
+    "\u{0}",
+    "{body:/x}",
+    "{secret:api_token}",
+    "|or:",
+    "&payload=",
+    "%7b",
+    "[[[[",
+    "{\"a\":",
+    "<!--",
+    "```",
+    "&#x0;",
+    "<@U1>",
+    "\u{202e}",
+    "\u{1f600}",
+    "boundary=x",
+    "1767225600",
 ];
 
 /// A generator that says the same for the same seed (xorshift64*).
@@ -90,8 +115,7 @@ fn every_entry_has_a_target_and_every_target_an_entry() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
     let targets = std::fs::read_dir(fuzz.join("fuzz_targets")).unwrap().map(|entry| entry.unwrap().path());
-    let mut targets: Vec<String> =
-        targets.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let mut targets: Vec<String> = targets.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     targets.sort();
     let names: Vec<&str> = ENTRIES.iter().map(|(name, _)| *name).collect();
     assert_eq!(targets, names);

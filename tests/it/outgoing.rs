@@ -68,7 +68,8 @@ async fn messages_to_one_place_wait_for_their_turn_and_other_places_do_not() {
         assert!(send(&service, path, &sent).await.0 < 300);
     }
     service.wait_tasks_done(2, SOON).await;
-    let count = |number: &str| stand_in.seen().iter().filter(|it| it.path == format!("/invoices/{number}/remarks")).count();
+    let count =
+        |number: &str| stand_in.seen().iter().filter(|it| it.path == format!("/invoices/{number}/remarks")).count();
     wait_for("the first answer to each", || async { count("R-1") == 1 && count("R-2") == 1 }).await;
     let waiting = || async {
         let calls = outbox_of(&service, "billing").await;
@@ -102,13 +103,18 @@ async fn slack_that_says_no_with_a_good_status_is_understood() {
     service.start();
     service.wait_ready().await;
     deliver(&service, "slack", "slack.app_mention", "later").await;
-    let state = async |kind: &str| outbox_of(&service, &format!("{kind}-slack")).await.first().cloned().unwrap_or_default();
+    let state =
+        async |kind: &str| outbox_of(&service, &format!("{kind}-slack")).await.first().cloned().unwrap_or_default();
     wait_for("what may work later to be sent", || async { state("later").await["state"] == "sent" }).await;
     assert_eq!(state("later").await["attempts"], 2);
     deliver(&service, "slack", "slack.app_mention", "never").await;
     wait_for("what never works to be given up", || async { state("never").await["state"] == "failed" }).await;
     let given_up = state("never").await;
-    assert_eq!((given_up["attempts"].as_u64(), given_up["error"]["code"].as_str()), (Some(1), Some("SH0801")), "{given_up}");
+    assert_eq!(
+        (given_up["attempts"].as_u64(), given_up["error"]["code"].as_str()),
+        (Some(1), Some("SH0801")),
+        "{given_up}"
+    );
     assert!(given_up["error"]["message"].as_str().unwrap().ends_with(": channel_not_found"), "{given_up}");
 }
 

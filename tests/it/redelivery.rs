@@ -131,7 +131,10 @@ async fn sequences_of_the_corpus_run_what_must_run_and_nothing_twice() {
             };
             let refused = step["expect"] == "rejected";
             if more != expected || refused != (status == 401) || (!refused && status >= 300) {
-                wrong.push(format!("{} step {n}: {status} {answer}, {more} tasks instead of {expected}", sequence["id"]));
+                wrong.push(format!(
+                    "{} step {n}: {status} {answer}, {more} tasks instead of {expected}",
+                    sequence["id"]
+                ));
             }
         }
     }
@@ -255,7 +258,12 @@ async fn sender_that_can_be_stopped_is_told_to_stop_where_nothing_would_change()
     let target = StandIn::friendly().await;
     let mut service = prepared(&target, "").await;
     for provider in ["slack", "mailgun"] {
-        write_hook(&service, provider, "off", "  enabled: false\n  commands:\n    - {name: look, prompt_template: x}\n");
+        write_hook(
+            &service,
+            provider,
+            "off",
+            "  enabled: false\n  commands:\n    - {name: look, prompt_template: x}\n",
+        );
     }
     service.set_env(&variable("slack", "signing_secret"), &secret("slack", "signing_secret", 1));
     service.start();

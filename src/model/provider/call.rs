@@ -117,7 +117,12 @@ pub(super) fn prepare_fetch(fetch: &Fetch, view: &View<'_>) -> Option<PreparedCa
         Some(json) => json_body(json, view)?,
         None => PreparedBody::None,
     };
-    Some(PreparedCall { method: fetch.method.as_str().to_owned(), url: url(&fetch.url, view)?, body, ..bare(&api, None) })
+    Some(PreparedCall {
+        method: fetch.method.as_str().to_owned(),
+        url: url(&fetch.url, view)?,
+        body,
+        ..bare(&api, None)
+    })
 }
 
 pub(super) fn prepare(call: &Call, api: &Api, view: &View<'_>) -> Option<PreparedCall> {

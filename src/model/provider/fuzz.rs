@@ -13,8 +13,8 @@ use super::template::Template;
 use super::view::View;
 use super::{
     Catalogue, Definition, Delivered, FetchedKeys, Format, Headers, Incoming, Item, Limits, Payload, Pointer, Settings,
-    Verdict, ack_call, ack_response, challenge, decode, enrich_calls, extract, form, lookup_call, multipart, plain_text,
-    render, reply_call, split, verify,
+    Verdict, ack_call, ack_response, challenge, decode, enrich_calls, extract, form, lookup_call, multipart,
+    plain_text, render, reply_call, split, verify,
 };
 use crate::model::secret::SecretSet;
 
@@ -120,9 +120,12 @@ fn schemes(catalogue: &Catalogue, data: &[u8], of_kind: fn(&Scheme) -> bool) -> 
         }
         let incoming = incoming(data, &headers_of(&definition.written()["verify"]));
         // A token names its key: an answer for that name is at hand, and is no key.
-        let keys = FetchedKeys::from([(format!("{}:k-1", definition.name()), String::from_utf8_lossy(data).into_owned())]);
-        let settings: Settings =
-            ["site_url", "app_base_url", "client_key", "issuer"].map(|name| (name, "https://x.example")).into_iter().collect();
+        let keys =
+            FetchedKeys::from([(format!("{}:k-1", definition.name()), String::from_utf8_lossy(data).into_owned())]);
+        let settings: Settings = ["site_url", "app_base_url", "client_key", "issuer"]
+            .map(|name| (name, "https://x.example"))
+            .into_iter()
+            .collect();
         if let Verdict::Verified(proof) = verify(definition, &incoming, &secrets(definition), &settings, &keys, now()) {
             return Err(format!("`{}` believed an unsigned delivery by {:?}", definition.name(), proof.schemes));
         }
@@ -131,11 +134,7 @@ fn schemes(catalogue: &Catalogue, data: &[u8], of_kind: fn(&Scheme) -> bool) -> 
 }
 
 /// Decodes for every definition and looks at what came out.
-fn each(
-    catalogue: &Catalogue,
-    data: &[u8],
-    check: fn(&Definition, &Incoming, &Payload) -> Checked,
-) -> Checked {
+fn each(catalogue: &Catalogue, data: &[u8], check: fn(&Definition, &Incoming, &Payload) -> Checked) -> Checked {
     for definition in catalogue.iter() {
         let incoming = incoming(data, &headers_of(definition.written()));
         if let Ok(payload) = decode(definition, &incoming) {
@@ -196,8 +195,7 @@ fn calls(catalogue: &Catalogue, data: &[u8]) -> Checked {
             .map(|name| (name.to_owned(), "said {secret:api_token} ../..".to_owned()))
             .into();
         for item in items(definition, incoming, payload) {
-            let delivered =
-                Delivered { definition, incoming, payload, item: Some(&item.payload), settings: &settings };
+            let delivered = Delivered { definition, incoming, payload, item: Some(&item.payload), settings: &settings };
             let _ = ack_response(&delivered, "seen");
             let lookup = lookup_call(&delivered).map(|lookup| lookup.call);
             let enriching = enrich_calls(&delivered).into_iter().map(|(call, _)| call);

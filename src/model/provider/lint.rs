@@ -122,7 +122,8 @@ impl Linter<'_> {
     /// What an answer must say is said in the answer.
     fn answers(&mut self) {
         let api = &self.document.api;
-        let of_calls = calls(self.document).into_iter().filter_map(|(place, call)| Some((place, call.success.as_ref()?)));
+        let of_calls =
+            calls(self.document).into_iter().filter_map(|(place, call)| Some((place, call.success.as_ref()?)));
         let all = of_calls.chain(api.success.as_ref().map(|success| ("api".to_owned(), success)));
         let mut faults: Vec<String> = Vec::new();
         for (place, success) in all {
@@ -155,9 +156,8 @@ impl Linter<'_> {
                 if !authority_is_fixed(&call.url) {
                     self.error(format!("`{place}` goes to a host that is neither a constant nor a setting"));
                 }
-                let of_delivery = |selector: &Selector| {
-                    selector.is_foreign() && !matches!(selector, Selector::Context(_))
-                };
+                let of_delivery =
+                    |selector: &Selector| selector.is_foreign() && !matches!(selector, Selector::Context(_));
                 if call.expressions().into_iter().flat_map(Expression::selectors).any(of_delivery) {
                     self.error(format!("`{place}` is made of a delivery: there is none when it is called"));
                 }
