@@ -17,7 +17,7 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// For how long a token is used whose end nobody told.
 const WITHOUT_END: SignedDuration = SignedDuration::from_mins(10);
 /// After a refusal the provider is left alone for so long.
-const REFUSED: SignedDuration = SignedDuration::from_secs(10);
+const REFUSED: SignedDuration = SignedDuration::from_secs(3);
 
 /// All of them; clones share them.
 #[derive(Clone, Debug, Default)]

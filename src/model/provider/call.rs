@@ -236,12 +236,24 @@ fn pieces(template: &Template, place: Place, view: &View<'_>) -> Option<Vec<Piec
         match part {
             Part::Literal(text) => push_text(&mut pieces, text),
             Part::Hole(hole) if hole.is_late() => {
-                pieces.push(Piece::Late { expression: hole.source.clone(), place });
+                pieces.push(Piece::Late { expression: late(hole, view)?, place });
             }
             Part::Hole(hole) => push_text(&mut pieces, &hole.text(view)?),
         }
     }
     Some(pieces)
+}
+
+/// What is filled when the call is made knows no settings: one that goes with a secret is put in now.
+fn late(hole: &Expression, view: &View<'_>) -> Option<String> {
+    match (&hole.selector, hole.source.split_once('|')) {
+        (Selector::Config(_), Some((_, filters))) => {
+            let value = view.find(&hole.selector)?.into_text()?;
+            // It would be read as a filter.
+            (!value.contains('|')).then(|| format!("const:{value}|{filters}"))
+        }
+        _ => Some(hole.source.clone()),
+    }
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &str) {

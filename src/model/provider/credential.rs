@@ -290,6 +290,8 @@ mod tests {
         let zoom = catalogue.get("zoom").unwrap();
         let set = settings(&[("client_id", "c"), ("account_id", "a")]);
         let client = zoom.credential("api_token", &set, &secrets).unwrap();
+        let filled = client.token.fill(&Default::default(), &secrets).unwrap();
+        assert_eq!(filled.headers[0], ("Authorization".to_owned(), "Basic Yzpz".to_owned()));
         let (_, ends) = client.read(&json!({"access_token": "t", "expires_in": 3600}), now).unwrap();
         assert_eq!(ends.unwrap().as_second(), 1_700_003_600);
     }

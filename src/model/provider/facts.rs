@@ -275,7 +275,7 @@ fn section(text: &mut String, definition: &Definition) {
             text.push_str("- Runs are approved and rejected with buttons, or in words\n");
         }
         if let Some(apart) = answers.spacing_milliseconds.iter().max() {
-            let _ = writeln!(text, "- Messages to one place are sent up to {apart} ms apart");
+            let _ = writeln!(text, "- Messages to one place keep a distance of up to {apart} ms");
         }
     } else {
         text.push_str("- Answers: none, this sender takes no messages\n");
