@@ -311,6 +311,32 @@ mod tests {
     }
 
     #[test]
+    fn secrets_for_calls_are_named_by_variable_file_or_sealed_and_are_no_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open_or_create(dir.path()).unwrap();
+        let file = dir.path().join("key.pem");
+        std::fs::write(&file, "pem\n").unwrap();
+        let table = [
+            ("api_token_env", "A_TOKEN".to_owned()),
+            ("app_private_key_file", file.display().to_string()),
+            ("client_secret_sealed", sealer.seal(b"sealed").unwrap()),
+            ("app_id", "12".to_owned()),
+        ];
+        let table = table.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let environment = BTreeMap::from([("A_TOKEN".to_owned(), "one".to_owned())]);
+        let providers = BTreeMap::from([("github".to_owned(), table)]);
+        let secrets = Secrets::new(environment, &[], dir.path().to_owned(), providers, Some(sealer)).unwrap();
+        let github = ProviderName::parse("github").unwrap();
+        let held = secrets.for_calls(&github);
+        let of = |slot: &str| held.first(slot).map(|value| String::from_utf8_lossy(value.expose()).into_owned());
+        assert_eq!(of("api_token").as_deref(), Some("one"));
+        assert_eq!(of("app_private_key").as_deref(), Some("pem"));
+        assert_eq!(of("client_secret").as_deref(), Some("sealed"));
+        assert_eq!(secrets.settings(&github).iter().collect::<Vec<_>>(), [("app_id", "12")]);
+        assert_eq!(secrets.known().len(), 3, "none of them is ever said");
+    }
+
+    #[test]
     fn sealed_ones_open_with_the_key_and_none_counts_after_its_time() {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Sealer::open_or_create(dir.path()).unwrap();

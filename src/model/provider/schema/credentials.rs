@@ -23,16 +23,16 @@ pub enum Credential {
         issuer: Template,
         /// Which of its installations; when that is empty, `locate` finds the only one.
         installation: Template,
-        locate: Option<Locate>,
+        locate: Option<Box<Locate>>,
         /// Gets the token; `{ctx:assertion}` is what the app signed.
-        token: Call,
+        token: Box<Call>,
         /// The token in the answer.
         take: Pointer,
         /// When it ends, in the answer: a time (RFC 3339), or seconds from now.
         expires: Option<Pointer>,
     },
     /// A client with a secret is given a token (RFC 6749, section 4.4).
-    OauthClientCredentials { fills: String, token: Call, take: Pointer, expires: Option<Pointer> },
+    OauthClientCredentials { fills: String, token: Box<Call>, take: Pointer, expires: Option<Pointer> },
 }
 
 /// Finds the installation of an app that has one.
@@ -66,9 +66,9 @@ impl Credential {
         match self {
             Credential::GithubAppInstallation { token, locate, .. } => {
                 let locate = locate.iter().map(|locate| ("locate.call", &locate.call));
-                std::iter::once(("token", token)).chain(locate).collect()
+                std::iter::once(("token", token.as_ref())).chain(locate).collect()
             }
-            Credential::OauthClientCredentials { token, .. } => vec![("token", token)],
+            Credential::OauthClientCredentials { token, .. } => vec![("token", token.as_ref())],
         }
     }
 }
