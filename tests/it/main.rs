@@ -37,6 +37,7 @@ mod http_server;
 mod image;
 mod ledger;
 mod main_job;
+mod nodes;
 mod outgoing;
 mod proposals;
 mod provider_corpus;
