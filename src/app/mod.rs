@@ -223,6 +223,7 @@ pub async fn start(config: Config) -> Result<Service> {
         },
         stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
+        daily: runs::daily(&config),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
     let copies = copies::copies(&config, &repository, &clock, &metrics)?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copies::Copied;
 use crate::http::api::state::{
-    AgentView, Condition, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
+    AgentView, Condition, CopyView, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::SkillName;
@@ -70,6 +70,16 @@ struct Look<'a> {
     since: &'a mut BTreeMap<String, (bool, String, Timestamp)>,
 }
 
+fn copy_view(copied: &Copied) -> CopyView {
+    CopyView {
+        place: copied.place.clone(),
+        commit: copied.commit.clone(),
+        at: copied.at,
+        trouble: copied.trouble.clone(),
+        behind_since: copied.behind_since,
+    }
+}
+
 impl Look<'_> {
     fn view(&mut self) -> IndexView {
         let observed = &self.newest.state.observed;
@@ -103,6 +113,7 @@ impl Look<'_> {
             revision: self.newest.served.digest,
             applied_at: self.newest.report.at,
             recorded: self.recorded.clone(),
+            copies: self.copies.iter().map(|(name, copied)| (name.clone(), copy_view(copied))).collect(),
             webhooks,
             skills,
             agents,

@@ -118,6 +118,8 @@ impl Reviews {
             Some(Proposed {
                 branch: proposal.branch.clone(),
                 commit: known.commit.clone(),
+                base: proposal.base.as_ref().map(ToString::to_string),
+                title: proposal.message.lines().next().unwrap_or_default().to_owned(),
                 page: self.page(&proposal.branch),
                 review: known.review.clone(),
                 trouble: known.trouble.clone(),

@@ -1,16 +1,9 @@
 // A person with a token edits files: what is wrong is said and not saved, what is right is in force.
 
-import { accessible, api, holds, open, ownWebhook, settled, signIn, story, until, writeSkill } from './kit.mjs';
+import { accessible, api, holds, open, ownWebhook, settled, signIn, story, until, write, writeSkill } from './kit.mjs';
 
 writeSkill('triage', ownWebhook('triage', { command: 'triage' }));
 await until('the webhook', async () => (await api('/api/webhooks/triage')).spec);
-
-async function write(page, text) {
-  await page.getByRole('textbox', { name: /^Text of/ }).click();
-  await page.keyboard.press('Control+a');
-  await page.evaluate((text) => navigator.clipboard.writeText(text), text);
-  await page.keyboard.press('Control+v');
-}
 
 await story('a mistake in a file is said while one types, and cannot be saved', async (page) => {
   await signIn(page);

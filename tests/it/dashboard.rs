@@ -78,8 +78,18 @@ async fn a_persons_day_goes_well_in_a_browser() {
     if !browser_can_run() {
         return;
     }
-    let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 3 })).await;
-    tell("day.mjs", &service).await;
+    let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 2 })).await;
+    let token = token(&service, "admin");
+    tell_with("day.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_sees_everything_and_reaches_it_by_keyboard() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({ "text": "It is one query." })).await;
+    tell("look.mjs", &service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,8 +162,13 @@ async fn every_page_fits_light_and_dark_wide_and_narrow() {
     if !browser_can_run() {
         return;
     }
-    let service = Service::started(json!({ "text": "It is slow because of **one** query." })).await;
-    tell("screens.mjs", &service).await;
+    let mut service = Service::prepared(json!({ "text": "It is slow because of **one** query." })).await;
+    service.replace_settings("[agent]\n", "[agent]\nusd_per_day = 20.0\nruns_per_day = 200\n");
+    service.add_settings(&format!("[[copies]]\nto = \"dir:{}\"\n", service.dir.path().join("copy").display()));
+    service.start();
+    service.wait_ready().await;
+    let token = token(&service, "admin");
+    tell_with("screens.mjs", &service, token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -237,6 +237,7 @@ impl Parts {
             revision: digest,
             applied_at,
             recorded: Default::default(),
+            copies: Default::default(),
             webhooks,
             skills,
             agents,
@@ -262,6 +263,7 @@ impl Parts {
             hosts: Hosts::default(),
             stop: drain.clone(),
             receiver_url: "https://hooks.example.org".to_owned(),
+            daily: Default::default(),
         };
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());
         addresses.send((public.address().unwrap(), private.address().unwrap(), token)).unwrap();

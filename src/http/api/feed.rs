@@ -50,7 +50,7 @@ pub enum Next {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
     since: Option<u64>,
-    /// Whole kinds, or `task.*`; empty: all.
+    /// Whole kinds, or `task.*`; `!task.output` leaves one out. None but such: all others.
     kinds: Vec<String>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
@@ -75,11 +75,13 @@ impl Wanted {
     }
 
     fn kind(&self, kind: &str) -> bool {
-        let fits = |wanted: &String| match wanted.strip_suffix('*') {
+        let fits = |wanted: &str| match wanted.strip_suffix('*') {
             Some(beginning) => kind.starts_with(beginning),
             None => wanted == kind,
         };
-        self.kinds.is_empty() || self.kinds.iter().any(fits)
+        let left_out = |wanted: &String| wanted.strip_prefix('!').is_some_and(fits);
+        let mut named = self.kinds.iter().filter(|wanted| !wanted.starts_with('!')).peekable();
+        !self.kinds.iter().any(left_out) && (named.peek().is_none() || named.any(|wanted| fits(wanted)))
     }
 
     fn happening(&self, happening: &Happening) -> bool {

@@ -11,6 +11,7 @@ use super::table::WAIT_SECONDS_MAX;
 use super::{not_found, ok, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
+use crate::model::provider::sample;
 
 pub fn index(state: &ApiState) -> Result<std::sync::Arc<IndexView>> {
     state.index.current().ok_or_else(|| Error::new(Code::NotReady, "the first pass has not been applied yet"))
@@ -40,7 +41,14 @@ pub fn webhooks(state: &ApiState) -> Result<Value> {
 pub fn webhook(state: &ApiState, id: &str) -> Result<Value> {
     let index = index(state)?;
     let webhook = (index.webhooks.iter()).find(|webhook| webhook.spec.id.as_str() == id);
-    shown(webhook.ok_or_else(|| not_found("webhook", id))?)
+    let webhook = webhook.ok_or_else(|| not_found("webhook", id))?;
+    let mut value = shown(webhook)?;
+    if let Some(fields) = value.as_object_mut() {
+        let samples = sample::all().into_iter().filter(|sample| sample.provider == webhook.spec.provider.as_str());
+        let names = samples.map(|sample| format!("{}.{}", sample.provider, sample.event));
+        fields.insert("samples".to_owned(), json!(names.collect::<Vec<_>>()));
+    }
+    Ok(value)
 }
 
 pub fn skills(state: &ApiState) -> Result<Value> {

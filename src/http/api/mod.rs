@@ -170,7 +170,7 @@ impl Api {
             Operation::Resume => versions::suspend(state, false).await.map(|value| ok(&value)),
             Operation::SuspendWebhook => versions::suspend_webhook(state, id, true).await.map(|value| ok(&value)),
             Operation::ResumeWebhook => versions::suspend_webhook(state, id, false).await.map(|value| ok(&value)),
-            Operation::Rollback => versions::rollback(state, query).await.map(|value| ok(&value)),
+            Operation::Rollback => versions::rollback(state, asked).await.map(|value| ok(&value)),
             Operation::Reconcile => index::reconcile(state, query).await,
             Operation::Tasks => tasks::list(state, query).await.map(|value| ok(&value)),
             Operation::Task => tasks::one(state, id).await.map(|value| ok(&value)),
@@ -188,6 +188,7 @@ impl Api {
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
             Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
             Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
+            Operation::Budgets => stats::budgets(state).await.map(|value| ok(&value)),
             Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
             Operation::Validate => validate::validate(state, asked).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
@@ -200,6 +201,7 @@ impl Api {
             Operation::Docs => Ok(docs::page()),
             Operation::WebhookEvents => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::WebhookStats => deliveries::stats(state, query).await.map(|value| ok(&value)),
+            Operation::DeliverSample => replay::deliver(state, id, asked).await.map(|value| ok(&value)),
             Operation::TestWebhook => replay::test(state, id, asked).await.map(|value| ok(&value)),
             Operation::Chat | Operation::Conversations | Operation::Conversation | Operation::Messages => {
                 chat::answer(state, operation, id, asked).await

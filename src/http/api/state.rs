@@ -2,6 +2,7 @@
 //! [`Reconcile`] is how it asks for one. Both are plain values and channels, so that this folder names no index file
 //! and asks no reconciler.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::model::digest::Digest;
 use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
 use crate::model::provider::facts::Facts;
 use crate::model::spec::WebhookSpec;
+use crate::model::task::DailyBudget;
 use crate::reconcile::record::Progress;
 use crate::reconcile::versions::Versions;
 use crate::seam::Clock;
@@ -54,6 +56,8 @@ pub struct ApiState {
     pub stop: CancellationToken,
     /// What providers call, without a path: `https://hooks.example.org`.
     pub receiver_url: String,
+    /// What all webhooks together may use in one day.
+    pub daily: DailyBudget,
 }
 
 impl ApiState {
@@ -73,11 +77,26 @@ pub struct IndexView {
     pub applied_at: Timestamp,
     /// How far commits and pushes have come, and where the remote stands.
     pub recorded: Progress,
+    /// How far each cloud copy has come, by its name.
+    pub copies: BTreeMap<String, CopyView>,
     /// Ordered by id.
     pub webhooks: Vec<WebhookView>,
     pub skills: Vec<SkillView>,
     pub agents: Vec<AgentView>,
     pub providers: Vec<ProviderView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyView {
+    /// Where it is, without anything secret.
+    pub place: String,
+    /// The commit that it holds.
+    pub commit: Option<String>,
+    pub at: Option<Timestamp>,
+    /// What is in its way.
+    pub trouble: Option<String>,
+    /// Since when a commit waits.
+    pub behind_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Serialize)]

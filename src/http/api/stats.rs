@@ -9,8 +9,10 @@ use super::query::Query;
 use super::state::{ApiState, IndexView, WebhookView};
 use super::{page, shown};
 use crate::error::{Code, Error, Result};
+use crate::ledger::spending::Used;
 use crate::model::ids::SkillName;
-use crate::model::spec::CommandSpec;
+use crate::model::spec::{CommandSpec, WebhookSpec};
+use crate::model::task::DailyBudget;
 
 /// Hours of [`recent`] when nothing else is asked for.
 const HOURS_DEFAULT: u64 = 1;
@@ -57,6 +59,42 @@ pub async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
     let since = Timestamp::from_second(midnight)
         .map_err(|error| Error::new(Code::Usage, "`days` reaches too far back").detail(error))?;
     page(&state.ledger.spending(since).await?, None)
+}
+
+/// What was used today of the budgets that there are, the most used first; webhooks without a budget stand there once
+/// they have used something.
+pub async fn budgets(state: &ApiState) -> Result<Value> {
+    let (index, now) = (super::index::index(state)?, state.clock.now());
+    let (used, depth) = (state.ledger.used(now).await?, state.ledger.depth().await?);
+    let nothing = Used::default();
+    let mut items: Vec<(&WebhookSpec, &Used)> = (index.webhooks.iter())
+        .map(|webhook| (&webhook.spec, used.webhooks.get(&webhook.spec.id)))
+        .filter(|(spec, used)| used.is_some() || !spec.budget.is_unlimited())
+        .map(|(spec, used)| (spec, used.unwrap_or(&nothing)))
+        .collect();
+    items.sort_by(|(one, a), (other, b)| {
+        b.usd.total_cmp(&a.usd).then(b.runs.cmp(&a.runs)).then_with(|| one.id.cmp(&other.id))
+    });
+    let items: Vec<Value> = (items.into_iter())
+        .map(|(spec, used)| {
+            let mut item = budget(used, &spec.budget);
+            item["webhook"] = json!(spec.id);
+            item
+        })
+        .collect();
+    let second = now.as_second();
+    let tomorrow = second - second.rem_euclid(24 * 60 * 60) + 24 * 60 * 60;
+    Ok(json!({
+        "all": budget(&used.all, &state.daily),
+        "items": items,
+        "next": null,
+        "paused_until": depth.paused_until,
+        "resets_at": Timestamp::from_second(tomorrow).ok(),
+    }))
+}
+
+fn budget(used: &Used, daily: &DailyBudget) -> Value {
+    json!({ "runs": used.runs, "usd": used.usd, "runs_max": daily.runs, "usd_max": daily.usd })
 }
 
 /// Provider, webhook, commands and agents of the webhooks whose text has `search` in it, with where each comes from.

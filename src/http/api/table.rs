@@ -68,6 +68,7 @@ pub enum Operation {
     PutCommand,
     DeleteCommand,
     TestWebhook,
+    DeliverSample,
     RegistrySkills,
     UploadSkill,
     SkillContent,
@@ -89,6 +90,7 @@ pub enum Operation {
     RevokeToken,
     Recent,
     Spending,
+    Budgets,
     Picture,
     Suspend,
     Resume,
@@ -146,6 +148,11 @@ pub const ROUTES: &[Route] = &[
     post("/api/webhooks/{id}/enable", Operation::EnableWebhook, "Enables a webhook"),
     post("/api/webhooks/{id}/disable", Operation::DisableWebhook, "Disables a webhook: deliveries are answered 403"),
     post("/api/webhooks/{id}/test", Operation::TestWebhook, "What the webhook would do about a sample; nothing runs"),
+    post(
+        "/api/webhooks/{id}/deliver",
+        Operation::DeliverSample,
+        "Sends a sample to the webhook for real, signed with its own secret",
+    ),
     get("/api/webhooks/{id}/commands", Operation::Commands, "The commands of a webhook, and where each comes from"),
     post("/api/webhooks/{id}/commands", Operation::AddCommand, "Adds a command; one that is built in is overridden"),
     put("/api/webhooks/{id}/commands/{name}", Operation::PutCommand, "Makes or replaces a command"),
@@ -187,6 +194,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
+    get("/api/budgets", Operation::Budgets, "What was used of each budget today (UTC), and until when runs pause"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
     get("/api/history", Operation::History, "Commits that changed the configuration, newest first"),
     get("/api/diff", Operation::Diff, "What of the configuration differs between two commits"),
@@ -244,7 +252,7 @@ const WAIT_LIVE: Parameter = parameter("wait", Form::Flag, "`false` answers befo
 const PROPOSE: Parameter = parameter("propose", Form::Flag, "Asks for a branch that a person merges");
 const DRY_RUN: Parameter = parameter("dry_run", Form::Flag, "`false` does it; else it is only tried");
 const KIND: Parameter =
-    parameter("kind", Form::Text, "Only these kinds of happenings, separated by commas, for example `task.*`");
+    parameter("kind", Form::Text, "Only these kinds, separated by commas, for example `task.*`; `!task.output`: not this");
 const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
 const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
 const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
@@ -321,9 +329,11 @@ impl Operation {
             Operation::Live | Operation::Ready => None,
             Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
             Operation::ApproveTask | Operation::RejectTask => Some(Scope::Approve),
-            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
-                Some(Scope::Admin)
-            }
+            Operation::Tokens
+            | Operation::CreateToken
+            | Operation::RevokeToken
+            | Operation::PutSecret
+            | Operation::DeliverSample => Some(Scope::Admin),
             _ if ROUTES.iter().all(|route| route.operation != self || route.method == "GET") => Some(Scope::Read),
             _ => Some(Scope::Write),
         }
@@ -342,7 +352,7 @@ impl Operation {
                 Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
             }
             Operation::Chat => Some(SchemaGenerator::subschema_for::<super::chat::Say>),
-            Operation::TestWebhook => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
+            Operation::TestWebhook | Operation::DeliverSample => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
             Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
             Operation::UploadSkill | Operation::UploadAgent => {
                 Some(SchemaGenerator::subschema_for::<super::registry::Upload>)
@@ -371,7 +381,8 @@ impl Operation {
             | Operation::UploadAgent
             | Operation::PutSkillContent
             | Operation::PutAgentContent
-            | Operation::TestWebhook => 8 << 20,
+            | Operation::TestWebhook
+            | Operation::DeliverSample => 8 << 20,
             Operation::Chat => 256 << 10,
             _ => 64 << 10,
         }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::query::Query;
+use super::request::Asked;
 use super::state::ApiState;
 use super::{not_found, page, shown};
 use crate::error::{Code, Error, Result};
@@ -34,9 +35,9 @@ pub async fn plan(state: &ApiState, query: &Query) -> Result<Value> {
     Ok(json!({ "actions": actions, "diagnostics": shown(&preview.findings)? }))
 }
 
-pub async fn rollback(state: &ApiState, query: &Query) -> Result<Value> {
-    let revision = query.text("revision").ok_or_else(|| Error::new(Code::Usage, "`revision` is missing"))?;
-    shown(&versions(state)?.rollback(revision.to_owned(), None).await?)
+pub async fn rollback(state: &ApiState, asked: &Asked<'_>) -> Result<Value> {
+    let revision = asked.query.text("revision").ok_or_else(|| Error::new(Code::Usage, "`revision` is missing"))?;
+    shown(&versions(state)?.rollback(revision.to_owned(), Some(asked.caller.actor())).await?)
 }
 
 /// Suspends or resumes the reconciler.

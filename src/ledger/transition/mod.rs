@@ -15,6 +15,7 @@ mod log;
 mod outbox;
 
 pub use approve::approves;
+pub use budget::{ALL as ALL_WEBHOOKS, key as spend_key};
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
 #[cfg(test)]
 pub use happening::HAPPENINGS_MAX;

@@ -5,6 +5,7 @@ import { useState } from 'preact/hooks';
 import { post, query } from '../api.js';
 import { link, useAction, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Diagnostics, Digest, Empty, Fault, Loaded, NotHere, State, When } from '../parts.jsx';
+import { count } from '../words.js';
 
 const COMMITS = 100;
 const aboutFiles = (one) => one.kind.startsWith('reconcile.') || one.kind.startsWith('change.');
@@ -17,8 +18,20 @@ export function Changes({ id }) {
       {id && <p class="crumbs"><a href={link('changes')}>Changes</a></p>}
       <h1 tabIndex={-1}>{id ? `Commit ${id.slice(0, 12)}` : 'Changes'}</h1>
       {known === false && <NotHere what="The history" />}
-      {known && (id ? <One id={id} canRollBack={has('POST', '/api/rollback')} /> : <History />)}
+      {!id && <Waiting />}
+      {known && (id ? <One key={id} id={id} canRollBack={has('POST', '/api/rollback')} /> : <History />)}
     </>
+  );
+}
+
+/** Proposals have a page of their own. */
+function Waiting() {
+  const waiting = useResource('/api/status', { when: (one) => one.kind.startsWith('proposal.') }).value?.git?.proposals ?? [];
+  if (!waiting.length) return null;
+  return (
+    <p class="notice">
+      <a href={link('proposals')}>{count(waiting.length)} {waiting.length === 1 ? 'proposal waits' : 'proposals wait'} for review</a>: {waiting.map((one) => one.title || one.branch).slice(0, 3).join(', ')}
+    </p>
   );
 }
 
@@ -55,19 +68,28 @@ function named(changes) {
 }
 
 function One({ id, canRollBack }) {
-  const range = query({ from: `${id}~1`, to: id });
-  const diff = useResource(`/api/diff${range}`);
-  const plan = useResource(`/api/plan${range}`);
   return (
     <>
       <div class="headline">
         <Digest of={id} label="Copy the whole commit" />
         {canRollBack && <RollBack id={id} />}
       </div>
-      <Card title="What it did" wide>
+      <Effects from={`${id}~1`} to={id} does="What it did" changes="What it changed" />
+    </>
+  );
+}
+
+/** What going from one revision to another does, and which lines that is. */
+export function Effects({ from, to, does, changes }) {
+  const range = query({ from, to });
+  const diff = useResource(`/api/diff${range}`);
+  const plan = useResource(`/api/plan${range}`);
+  return (
+    <>
+      <Card title={does} wide>
         <Loaded of={plan}>{(value) => <Plan of={value} />}</Loaded>
       </Card>
-      <Card title="What it changed" wide>
+      <Card title={changes} wide>
         <Loaded of={diff}>{({ items }) => (items.length ? items.map((file) => <File key={file.path} file={file} />) : <p class="hint">Nothing of the configuration.</p>)}</Loaded>
       </Card>
     </>

@@ -134,6 +134,7 @@ function One({ webhook, reload }) {
         <State of={state} />
         <span>{spec.description}</span>
         <Switch spec={spec} reload={reload} />
+        <Hold id={spec.id} since={status.value?.suspended?.webhooks[spec.id]} reload={status.reload} />
       </div>
       {state === 'needs secret' && <NeedsSecret webhook={webhook} />}
       {state !== 'needs secret' && whyNot(webhook) && <p class="notice warn">{whyNot(webhook)}</p>}
@@ -221,6 +222,23 @@ function Switch({ spec, reload }) {
   );
 }
 
+/** Deliveries are stored and their tasks held back, until somebody lets them go. */
+function Hold({ id, since, reload }) {
+  const has = useRoutes();
+  const [run, { busy, error }] = useAction(async () => {
+    await post(at`/api/webhooks/${id}/` + (since ? 'resume' : 'suspend'));
+    reload();
+  });
+  if (!has('POST', '/api/webhooks/{}/suspend')) return null;
+  return (
+    <>
+      {since && <State of="held">suspended: its tasks are held back</State>}
+      <Act run={run} busy={busy} label={since ? 'Let its tasks go' : 'Suspend'} confirm={since ? undefined : 'Deliveries will be stored, and their tasks held back.'} />
+      <Fault error={error} />
+    </>
+  );
+}
+
 function Conditions({ of }) {
   if (!of.length) return null;
   return (
@@ -237,43 +255,63 @@ function Conditions({ of }) {
   );
 }
 
-/** A dry run: a sample is matched and rendered, and nothing runs. */
+/** A sample: what would be done about it, or sent for real, signed with the webhook's own secret. */
 function Test({ webhook }) {
   const has = useRoutes();
-  const { spec } = webhook;
-  const [sample, setSample] = useState('');
+  const { spec, samples = [] } = webhook;
+  const me = useResource('/api/me').value;
+  const [sample, setSample] = useState(samples[0] ?? '');
   const [payload, setPayload] = useState('');
-  const [result, setResult] = useState(null);
-  const [run, { busy, error }] = useAction(async () => {
-    const body = { ...(sample.trim() && { sample: sample.trim() }), ...(payload.trim() && { payload: parsed(payload) }) };
-    setResult(await post(at`/api/webhooks/${spec.id}/test`, body));
+  const [tried, setTried] = useState(null);
+  const [sent, setSent] = useState(null);
+  const ask = (verb) => post(at`/api/webhooks/${spec.id}/` + verb, { ...(sample && { sample }), ...(payload.trim() && { payload: parsed(payload) }) });
+  const [attempt, trying] = useAction(async () => {
+    setSent(null);
+    setTried(await ask('test'));
   });
-  const known = has('POST', '/api/webhooks/{}/test');
-  if (known === undefined) return null;
+  const [send, sending] = useAction(async () => {
+    setTried(null);
+    setSent(await ask('deliver'));
+  });
+  if (has('POST', '/api/webhooks/{}/test') === undefined) return null;
+  const maySend = has('POST', '/api/webhooks/{}/deliver') && me?.scopes?.includes('admin');
   const submit = (event) => {
     event.preventDefault();
-    run();
+    attempt();
   };
   return (
     <Card title="Test">
-      {known ? (
-        <form onSubmit={submit} aria-label="Test">
-          <p class="hint">A sample is matched and its prompts are rendered. Nothing runs, nothing is answered.</p>
-          <Field label="Sample (empty: the first one of this provider)">
-            <input value={sample} placeholder={`${spec.provider}.…`} onInput={(event) => setSample(event.currentTarget.value)} spellcheck={false} />
-          </Field>
-          <Field label="Payload in its place, as JSON (may be empty)">
-            <textarea rows="2" value={payload} onInput={(event) => setPayload(event.currentTarget.value)} spellcheck={false} />
-          </Field>
-          <button type="submit" class="primary" disabled={busy}>{busy ? 'Sending…' : 'Send a test'}</button>
-          <Fault error={error} />
-          {result && <p class="hint" role="status">Sent {result.sample}.</p>}
-          {result?.would.map((plan, n) => <Would key={n} plan={plan} />)}
-        </form>
-      ) : (
-        <NotHere what="The test" command={`skillhook trigger ${spec.provider}`} />
-      )}
+      <form onSubmit={submit} aria-label="Test">
+        <p class="hint">Tried, a sample is matched and its prompts are rendered: nothing runs. Sent, it is a delivery like any other.</p>
+        {samples.length > 0 && <Choice label="Sample" value={sample} options={samples.map((name) => [name, name])} onChange={setSample} />}
+        <Field label={samples.length ? 'Payload in its place, as JSON (may be empty)' : 'Payload, as JSON'}>
+          <textarea rows="3" value={payload} onInput={(event) => setPayload(event.currentTarget.value)} spellcheck={false} />
+        </Field>
+        <div class="headline">
+          <button type="submit" disabled={trying.busy}>{trying.busy ? 'Trying…' : 'Try it'}</button>
+          {maySend && <Act run={send} busy={sending.busy} label="Send a test delivery" kind="primary" />}
+          {tried && !payload && <button type="button" onClick={() => setPayload(JSON.stringify(tried.payload, null, 2))}>Edit its payload</button>}
+        </div>
+        {me && !maySend && <p class="hint">Sending one for real needs a token with the scope <code>admin</code>, because a delivery speaks for whomever it names; or <code>skillhook trigger {sample || spec.provider}</code> on the server.</p>}
+        <Fault error={trying.error ?? sending.error} />
+        {tried?.would.map((plan, n) => <Would key={n} plan={plan} />)}
+        {sent && <Sent of={sent} />}
+      </form>
     </Card>
+  );
+}
+
+function Sent({ of }) {
+  return (
+    <ul class="lines" role="status" aria-label="What was sent">
+      {of.sent.map((one) => (
+        <li key={one.delivery}>
+          {of.sample} was taken in as <a href={link('deliveries', one.delivery)}>{tail(one.delivery)}</a>
+          {one.tasks.length === 0 && '; no command matched it'}
+          {one.tasks.map((task) => <> · <a href={link('tasks', task)}>watch {tail(task)}</a></>)}
+        </li>
+      ))}
+    </ul>
   );
 }
 
