@@ -102,7 +102,7 @@ async function mistake(page) {
   const said = page.locator('.diagnostics li').first();
   await said.getByText(/SKILL\.md:5:3/).waitFor();
   await said.getByText('did you mean `provider`?').waitFor();
-  holds(await page.getByRole('button', { name: 'Save' }).isDisabled(), 'what is wrong is not saved');
+  holds(await page.getByRole('button', { name: 'Save', exact: true }).isDisabled(), 'what is wrong is not saved');
   await accessible(page, 'the editor with a mistake');
 }
 
@@ -143,13 +143,16 @@ async function wayBack(page) {
 
 /** What is only proposed is not in force, and its effect can be read. */
 async function proposed(page) {
-  const body = { content: ownWebhook(FILE.name, { command: 'third' }) };
-  const answer = await api(`/api/registry/skills/${FILE.name}/content?propose=true`, { method: 'PUT', body });
-  equal(answer.status, 'proposed', 'what became of it');
+  await open(page, `#/files/${FILE.kind}/${FILE.name}`);
+  await page.getByText('valid', { exact: true }).waitFor();
+  await write(page, ownWebhook(FILE.name, { command: 'third' }));
+  await page.getByRole('button', { name: 'Save as a proposal' }).click();
+  await page.getByText(/^Proposed on the branch/).waitFor();
+  await go(page, 'Changes');
   await page.getByRole('link', { name: '1 proposal waits for review' }).click();
   await heading(page, 'Proposals');
   await accessible(page, 'proposals');
-  await page.locator(`main a[href*="${encodeURIComponent(answer.branch)}"]`).click();
+  await page.locator('main li a').first().click();
   await page.getByRole('region', { name: 'What merging it would do' }).getByText('webhook').first().waitFor();
   await page.getByRole('region', { name: /^Difference of .*triage/ }).getByText('+    - name: third').waitFor();
   await accessible(page, 'a proposal');

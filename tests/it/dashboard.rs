@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use skillhook::model::secret::SecretSet;
 
 use crate::gateway::{Gateway, Setup, Webhook};
+use crate::ledger::{QUEUED, TASKS_A_DELIVERY, accept};
 use crate::service::{SECRET, Service, own_webhook};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -182,17 +183,22 @@ async fn what_strangers_write_is_shown_as_text() {
     tell("hostile.mjs", &service).await;
 }
 
-#[test]
-fn ten_thousand_webhooks_are_looked_through() {
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_webhooks_and_a_hundred_thousand_tasks_are_looked_through() {
     if !browser_can_run() {
         return;
     }
     let secrets = SecretSet::new().with("webhook_secret", "hunter2");
     let webhook = |n: usize| Webhook::of("github", secrets.clone()).called(&format!("w-{n:05}"));
     let gateway = Gateway::start(Setup::with((0..10_000).map(webhook)));
+    for n in 0..QUEUED / TASKS_A_DELIVERY {
+        gateway.ledger.accept(accept(TASKS_A_DELIVERY, &n.to_string())).await.unwrap();
+    }
     let address = |address: std::net::SocketAddr| format!("http://{address}");
     let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
-    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token }));
+    let settings =
+        json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token });
+    tokio::task::spawn_blocking(move || run("large.mjs", settings)).await.unwrap();
 }
 
 #[test]

@@ -297,3 +297,21 @@ impl Leave {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::api::table::Operation;
+
+    #[test]
+    fn kinds_are_named_or_left_out() {
+        let wanted = |kinds: &str| {
+            let query = Query::parse(Some(&format!("kind={kinds}")), Operation::Stream.parameters()).unwrap();
+            Wanted::of(&query, None).unwrap()
+        };
+        let heard = |kinds: &str| ["task.started", OUTPUT, "repo.pushed"].map(|kind| wanted(kinds).kind(kind));
+        assert_eq!(heard("task.*"), [true, true, false]);
+        assert_eq!(heard("!task.output"), [true, false, true]);
+        assert_eq!(heard("task.*,!task.output"), [true, false, false]);
+    }
+}

@@ -43,7 +43,7 @@ function Today() {
             <p class="hint">The operator’s limits: <code>agent.usd_per_day</code> and <code>agent.runs_per_day</code> in <code>skillhook.toml</code>. What a webhook may use: <code>budget</code> in its <code>webhook_config</code>.</p>
           </Card>
           <h2>By webhook, today</h2>
-          {items.length > 0 && <Counted items={items} what={items.length === 1 ? 'webhook' : 'webhooks'} />}
+          {items.length > 0 && <Counted items={items} what="webhook" />}
           <Rows label="Budgets of webhooks" items={items} columns={columns} keyOf={(one) => one.webhook}>
             <Empty title="No webhook has a budget, and none has run today">
               <p>Write <code>budget: {'{usd_per_day: 5, runs_per_day: 100}'}</code> below <code>webhook_config</code> of <a href={link('files')}>a skill</a>: runs beyond it are refused with a reason.</p>

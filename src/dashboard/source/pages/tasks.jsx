@@ -6,7 +6,7 @@ import { at, get, post } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { events, listen, sleep } from '../live.js';
 import { Act, Card, Choice, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
-import { Counted, Rows } from '../rows.jsx';
+import { Listed } from '../rows.jsx';
 import { clock, count, duration, money, tail } from '../words.js';
 import { decide } from './approvals.jsx';
 
@@ -38,11 +38,9 @@ export function Tasks({ fields }) {
         <Search label="Only of this webhook" value={fields.webhook} onChange={(webhook) => setFields({ webhook: webhook.trim() })} placeholder="its whole id" />
         {fields.delivery && <button type="button" onClick={() => setFields({ delivery: '' })}>Of all deliveries</button>}
       </div>
-      <Fault error={list.error} reload={list.reload} />
-      {list.items.length > 0 && <Counted items={list.items} isOpen={!!list.next} what={list.items.length === 1 ? 'task' : 'tasks'} />}
-      <Rows label="Tasks" items={list.items} columns={columns} more={list.more} isOpen={!!list.next}>
-        {list.loading ? <p class="loading">Loading…</p> : !list.error && <None isFiltered={Object.values(filter).some(Boolean)} />}
-      </Rows>
+      <Listed list={list} label="Tasks" columns={columns} what="task">
+        <None isFiltered={Object.values(filter).some(Boolean)} />
+      </Listed>
     </>
   );
 }

@@ -1,12 +1,12 @@
 // Webhooks: which there are, what each needs, what it listens to, and where each command comes from.
 
-import { useMemo, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 
 import { Problem, at, post } from '../api.js';
-import { link, setFields, useAction, useResource, useRoutes } from '../hooks.js';
+import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Choice, Copy, Diagnostics, Empty, Facts, Fault, Field, Loaded, NotHere, Search, State, Text, When } from '../parts.jsx';
 import { Picture } from '../picture.jsx';
-import { Counted, Rows } from '../rows.jsx';
+import { Listed } from '../rows.jsx';
 import { count, short, standing, tail, whyNot } from '../words.js';
 
 const STATES = [['', 'Any state'], ['ready', 'Ready'], ['needs secret', 'Needs a secret'], ['stalled', 'Stalled'], ['not ready', 'Not ready'], ['disabled', 'Disabled']];
@@ -56,14 +56,9 @@ function WholePicture({ fields }) {
 }
 
 function List({ fields }) {
-  const webhooks = useResource('/api/webhooks', { when: aboutFiles });
-  const status = useResource('/api/status');
-  const base = status.value?.receiver_url ?? '';
-  const all = webhooks.value?.items;
-  const wanted = useMemo(() => {
-    const search = (fields.search ?? '').toLowerCase();
-    return all?.filter((one) => (!search || `${one.id} ${one.name} ${one.provider}`.toLowerCase().includes(search)) && (!fields.state || standing(one) === fields.state)) ?? [];
-  }, [all, fields.search, fields.state]);
+  const filter = { search: fields.search, state: fields.state?.replaceAll(' ', '_') };
+  const list = usePages('/api/webhooks', filter, { when: aboutFiles, cursor: 'after', size: 100 });
+  const base = useResource('/api/status').value?.receiver_url ?? '';
   const columns = [
     { name: 'Webhook', width: 'minmax(0, 2fr)', cell: (one) => <a href={link('webhooks', one.id)} class="clip">{one.id}</a> },
     { name: 'State', width: '9rem', cell: (one) => <span title={whyNot(one)}><State of={standing(one)} /></span> },
@@ -77,16 +72,9 @@ function List({ fields }) {
         <Search label="Only with this in a name" value={fields.search} onChange={(search) => setFields({ search })} />
         <Choice label="State" value={fields.state} options={STATES} onChange={(state) => setFields({ state })} />
       </div>
-      <Loaded of={webhooks}>
-        {() => (
-          <>
-            <Counted items={wanted} what={wanted.length === 1 ? 'webhook' : 'webhooks'} />
-            <Rows label="Webhooks" items={wanted} columns={columns}>
-              <Nothing isFiltered={all.length > 0} />
-            </Rows>
-          </>
-        )}
-      </Loaded>
+      <Listed list={list} label="Webhooks" columns={columns} what="webhook">
+        <Nothing isFiltered={Object.values(filter).some(Boolean)} />
+      </Listed>
     </>
   );
 }
@@ -264,6 +252,11 @@ function Test({ webhook }) {
   const [payload, setPayload] = useState('');
   const [tried, setTried] = useState(null);
   const [sent, setSent] = useState(null);
+  const choose = (name) => {
+    setSample(name);
+    setPayload('');
+    setTried(null);
+  };
   const ask = (verb) => post(at`/api/webhooks/${spec.id}/` + verb, { ...(sample && { sample }), ...(payload.trim() && { payload: parsed(payload) }) });
   const [attempt, trying] = useAction(async () => {
     setSent(null);
@@ -283,7 +276,7 @@ function Test({ webhook }) {
     <Card title="Test">
       <form onSubmit={submit} aria-label="Test">
         <p class="hint">Tried, a sample is matched and its prompts are rendered: nothing runs. Sent, it is a delivery like any other.</p>
-        {samples.length > 0 && <Choice label="Sample" value={sample} options={samples.map((name) => [name, name])} onChange={setSample} />}
+        {samples.length > 0 && <Choice label="Sample" value={sample} options={samples.map((name) => [name, name])} onChange={choose} />}
         <Field label={samples.length ? 'Payload in its place, as JSON (may be empty)' : 'Payload, as JSON'}>
           <textarea rows="3" value={payload} onInput={(event) => setPayload(event.currentTarget.value)} spellcheck={false} />
         </Field>
