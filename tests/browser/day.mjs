@@ -1,6 +1,6 @@
 // A person's day with the dashboard, from signing in to asking for a new webhook: one browser, one server, every step real.
 
-import { accessible, api, comment, commentBody, equal, holds, open, ownWebhook, settings, settled, signIn, story, until, write, writeSkill } from './kit.mjs';
+import { accessible, api, comment, commentBody, equal, holds, open, ownWebhook, readSkill, settings, settled, signIn, story, until, write, writeSkill } from './kit.mjs';
 
 const FILE = { kind: 'skills', name: 'triage' };
 /** What the agent of this test does when it is asked for a webhook: it calls the service's tool, as a real one would. */
@@ -39,6 +39,15 @@ async function needsItsSecret(page) {
   const copied = await page.evaluate(() => navigator.clipboard.readText());
   equal(copied, `${settings.receiver}/webhooks/github/bare-hook`, 'the address in the clipboard');
   await accessible(page, 'a webhook');
+  // The secret is made here, taken along to the provider, and sealed into the file.
+  await page.getByRole('button', { name: 'Make a random one' }).click();
+  await page.getByRole('button', { name: 'Copy the secret, to enter it at the provider' }).click();
+  const secret = await page.evaluate(() => navigator.clipboard.readText());
+  holds(/^[0-9a-f]{64}$/.test(secret), 'the secret in the clipboard is a random one');
+  await page.getByRole('button', { name: 'Seal and save' }).click();
+  await page.locator('.headline .state').getByText('ready', { exact: true }).waitFor();
+  holds(!(await page.content()).includes(secret), 'the secret is not shown any more');
+  holds(!readSkill('bare-hook').includes(secret), 'the secret is sealed in the file');
 }
 
 /** Tried first, which does nothing; then sent, and its log is read while it is written. Answers the delivery. */

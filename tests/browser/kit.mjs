@@ -180,6 +180,10 @@ export function writeSkill(name, text) {
   writeFileSync(join(folder, 'SKILL.md'), text);
 }
 
+export function readSkill(name) {
+  return readFileSync(join(settings.root, '.claude/skills', name, 'SKILL.md'), 'utf8');
+}
+
 /** A webhook of its own with one text command. */
 export function ownWebhook(name, { secret = 'GITHUB_WEBHOOK_SECRET', description = 'A webhook for tests.', command = 'look' } = {}) {
   return `---\nname: ${name}\ndescription: ${JSON.stringify(description)}\nwebhook_config:\n  provider: github\n  id: ${name}\n  secret_env_var: ${secret}\n  command_prefix: "@agent"\n  default_command: ${command}\n  commands:\n    - name: ${command}\n      description: Looks.\n      prompt_template: "Look at {{ text }}"\n---\n# ${name}\n`;

@@ -154,10 +154,15 @@ export function usePages(path, fields, { when, cursor = 'before', size = PAGE } 
 /** The first page again, in front of what was loaded below it. */
 function merged(old, page) {
   if (!old || old.items.length <= page.items.length || !page.next) return { items: page.items, next: page.next };
-  const last = page.items.at(-1).id;
-  const at = old.items.findIndex((item) => item.id === last);
+  const last = nameOf(page.items.at(-1));
+  const at = old.items.findIndex((item) => nameOf(item) === last);
   if (at < 0) return { items: page.items, next: page.next };
   return { items: page.items.concat(old.items.slice(at + 1)), next: old.next };
+}
+
+/** By what the items of lists are told apart. */
+export function nameOf(item) {
+  return item.id ?? item.seq ?? item.name;
 }
 
 /** `has('GET', '/api/chat')`: `undefined` until it is known. */

@@ -3,6 +3,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
+import { nameOf } from './hooks.js';
 import { Fault } from './parts.jsx';
 
 const AROUND = 8;
@@ -40,7 +41,7 @@ function useSlice(total, node) {
  * `more()` is called when the end of what is loaded comes near; `isOpen` says that there may be more. With `total` the
  * list is as long as it will be from the beginning, and rows that are not loaded yet stand there empty.
  */
-export function Rows({ label, items, total, columns, keyOf = (item) => item.id, more, isOpen, children }) {
+export function Rows({ label, items, total, columns, keyOf = nameOf, more, isOpen, children }) {
   const body = useRef(null);
   const length = isOpen && total !== undefined ? Math.max(total, items.length) : items.length;
   const { from, to, height } = useSlice(length, body);

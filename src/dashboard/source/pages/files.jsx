@@ -46,7 +46,7 @@ function List({ kind, search }) {
       <div class="toolbar">
         <Search label="Only with this in it" value={search} onChange={(next) => setFields({ search: next })} />
       </div>
-      <Listed list={list} label={kind === 'skills' ? 'Skills' : 'Agents'} columns={columns} keyOf={(one) => one.name} what={KINDS[kind]}>
+      <Listed list={list} label={kind === 'skills' ? 'Skills' : 'Agents'} columns={columns} what={KINDS[kind]}>
         <Empty title={search ? `No ${KINDS[kind]} is like that` : `There are no ${kind} yet`}>
           <p>{search ? <button type="button" onClick={() => setFields({ search: '' })}>Show all</button> : <>Write one below, or run <code>skillhook init</code>.</>}</p>
         </Empty>

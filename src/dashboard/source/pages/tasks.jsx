@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { at, get, post } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { events, listen, sleep } from '../live.js';
-import { Act, Card, Choice, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
+import { Act, Card, Choice, Digest, Empty, Facts, Fault, Field, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
 import { Listed } from '../rows.jsx';
 import { clock, count, duration, money, tail } from '../words.js';
 import { decide } from './approvals.jsx';
@@ -123,8 +123,9 @@ function One({ task, reload }) {
           />
         </Card>
       </div>
+      {task.state === 'waiting_input' && <Question id={spec.id} reload={reload} />}
       {result?.text && (
-        <Card title="Answer" wide>
+        <Card title={task.state === 'waiting_input' ? 'What it asks' : 'Answer'} wide>
           <Text label="Answer">{result.text}</Text>
           {task.outbox.filter((item) => item.url).map((item) => (
             <p key={item.id}><Outside href={item.url}>Where it was answered</Outside></p>
@@ -139,6 +140,32 @@ function One({ task, reload }) {
         {spec.missing.length > 0 && <p class="hint">Empty because the payload has no value there: {spec.missing.join(', ')}</p>}
       </Card>
     </>
+  );
+}
+
+/** It asked something and waits: here, or where it was asked, it can be answered. */
+function Question({ id, reload }) {
+  const has = useRoutes();
+  const [text, setText] = useState('');
+  const [send, { busy, error }] = useAction(async () => {
+    await post(at`/api/tasks/${id}/input`, { text });
+    reload();
+  });
+  if (!has('POST', '/api/tasks/{}/input')) return null;
+  const submit = (event) => {
+    event.preventDefault();
+    send();
+  };
+  return (
+    <Card title="It waits for an answer" wide>
+      <form onSubmit={submit} aria-label="Your answer">
+        <Field label="Your answer">
+          <textarea rows="3" required value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        </Field>
+        <button type="submit" class="primary" disabled={busy || !text.trim()}>{busy ? 'Sending…' : 'Send the answer'}</button>
+        <Fault error={error} />
+      </form>
+    </Card>
   );
 }
 

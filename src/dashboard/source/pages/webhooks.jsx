@@ -2,7 +2,7 @@
 
 import { useState } from 'preact/hooks';
 
-import { Problem, at, post } from '../api.js';
+import { Problem, at, post, put } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Choice, Copy, Diagnostics, Empty, Facts, Fault, Field, Loaded, NotHere, Search, State, Text, When } from '../parts.jsx';
 import { Picture } from '../picture.jsx';
@@ -124,7 +124,7 @@ function One({ webhook, reload }) {
         <Switch spec={spec} reload={reload} />
         <Hold id={spec.id} since={status.value?.suspended?.webhooks[spec.id]} reload={status.reload} />
       </div>
-      {state === 'needs secret' && <NeedsSecret webhook={webhook} />}
+      {state === 'needs secret' && <NeedsSecret webhook={webhook} reload={reload} />}
       {state !== 'needs secret' && whyNot(webhook) && <p class="notice warn">{whyNot(webhook)}</p>}
       <Diagnostics of={webhook.diagnostics} />
       <div class="grid">
@@ -180,7 +180,7 @@ function secretName(reference) {
   return kind === 'sealed' || kind === 'age' ? 'sealed in the file' : (value ?? 'set');
 }
 
-function NeedsSecret({ webhook }) {
+function NeedsSecret({ webhook, reload }) {
   const names = Object.values(webhook.spec.secrets).flat().map(secretName);
   return (
     <section class="notice warn" aria-label="A secret is missing">
@@ -190,8 +190,41 @@ function NeedsSecret({ webhook }) {
         <li>Give the server the same one: {names.length ? <>set <code>{names.join(' or ')}</code> in its environment or its secrets directory</> : 'in its environment or its secrets directory'}.</li>
         <li>Nothing needs a restart when the secret is a file; the state above changes by itself.</li>
       </ol>
+      <SetSecret id={webhook.spec.id} reload={reload} />
     </section>
   );
+}
+
+/** Sealed on the server before anything is written; it goes in here and never comes out. */
+function SetSecret({ id, reload }) {
+  const has = useRoutes();
+  const me = useResource('/api/me').value;
+  const [value, setValue] = useState('');
+  const [save, { busy, error }] = useAction(async () => {
+    await put(at`/api/secrets/${id}`, { value });
+    setValue('');
+    reload();
+  });
+  if (!has('PUT', '/api/secrets/{}') || !me?.scopes?.includes('admin')) return null;
+  const submit = (event) => {
+    event.preventDefault();
+    save();
+  };
+  return (
+    <form onSubmit={submit} aria-label="Set the secret here" class="toolbar">
+      <Field label="Or set it here: it is sealed into the webhook’s file">
+        <input type="password" autocomplete="off" required value={value} onInput={(event) => setValue(event.currentTarget.value)} />
+      </Field>
+      <button type="button" onClick={() => setValue(randomSecret())}>Make a random one</button>
+      {value && <Copy text={value} label="Copy the secret, to enter it at the provider" />}
+      <button type="submit" class="primary" disabled={busy || !value}>{busy ? 'Sealing…' : 'Seal and save'}</button>
+      <Fault error={error} />
+    </form>
+  );
+}
+
+function randomSecret() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(32)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function Switch({ spec, reload }) {
