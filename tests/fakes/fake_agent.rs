@@ -307,7 +307,8 @@ fn call_tools(args: &[String], calls: &[Call]) -> Result<(), String> {
     let hello = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client });
     let mut outcome = ask(0, "initialize", hello);
     for (n, call) in calls.iter().enumerate() {
-        outcome = outcome.and_then(|()| ask(n + 1, "tools/call", json!({ "name": call.name, "arguments": call.input })));
+        outcome =
+            outcome.and_then(|()| ask(n + 1, "tools/call", json!({ "name": call.name, "arguments": call.input })));
     }
     drop(input);
     let _ = child.wait();

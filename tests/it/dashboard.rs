@@ -196,8 +196,7 @@ async fn ten_thousand_webhooks_and_a_hundred_thousand_tasks_are_looked_through()
     }
     let address = |address: std::net::SocketAddr| format!("http://{address}");
     let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
-    let settings =
-        json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token });
+    let settings = json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token });
     tokio::task::spawn_blocking(move || run("large.mjs", settings)).await.unwrap();
 }
 

@@ -251,8 +251,11 @@ const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of thi
 const WAIT_LIVE: Parameter = parameter("wait", Form::Flag, "`false` answers before it is in force");
 const PROPOSE: Parameter = parameter("propose", Form::Flag, "Asks for a branch that a person merges");
 const DRY_RUN: Parameter = parameter("dry_run", Form::Flag, "`false` does it; else it is only tried");
-const KIND: Parameter =
-    parameter("kind", Form::Text, "Only these kinds, separated by commas, for example `task.*`; `!task.output`: not this");
+const KIND: Parameter = parameter(
+    "kind",
+    Form::Text,
+    "Only these kinds, separated by commas, for example `task.*`; `!task.output`: not this",
+);
 const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
 const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
 const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
@@ -352,7 +355,9 @@ impl Operation {
                 Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
             }
             Operation::Chat => Some(SchemaGenerator::subschema_for::<super::chat::Say>),
-            Operation::TestWebhook | Operation::DeliverSample => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
+            Operation::TestWebhook | Operation::DeliverSample => {
+                Some(SchemaGenerator::subschema_for::<super::replay::Trial>)
+            }
             Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
             Operation::UploadSkill | Operation::UploadAgent => {
                 Some(SchemaGenerator::subschema_for::<super::registry::Upload>)
