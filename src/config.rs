@@ -202,13 +202,17 @@ pub struct Queue {
     pub running_max: usize,
     /// Finished work is forgotten after so many days.
     pub keep_days: u64,
+    /// Bodies, logs and answers of finished work may take so many MiB together; beyond that the oldest is forgotten.
+    pub keep_mib: u64,
+    /// Who changed, approved or replayed something is known for so many days.
+    pub keep_audit_days: u64,
     /// Memory for the ledger's pages, in MiB.
     pub cache_mib: usize,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { running_max: 2, keep_days: 30, cache_mib: 64 }
+        Self { running_max: 2, keep_days: 30, keep_mib: 4096, keep_audit_days: 366, cache_mib: 64 }
     }
 }
 

@@ -45,7 +45,7 @@ use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::pause::Pause;
 use crate::reconcile::record::{Progress, Recorder};
 use crate::reconcile::source::{Bell, Source};
-use crate::reconcile::versions::Versions;
+use crate::reconcile::versions::{Ages, Versions};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::forward::Forward;
@@ -185,6 +185,7 @@ pub async fn start(config: Config) -> Result<Service> {
         activator: activator.clone(),
         published: published.clone(),
         origins: origins.clone(),
+        pause: pause.clone(),
         rules: rules(&config),
         modes: write_modes(&config),
         clock: clock.clone(),
@@ -209,6 +210,7 @@ pub async fn start(config: Config) -> Result<Service> {
             pause: pause.clone(),
             rules: rules(&config),
             clock: clock.clone(),
+            ages: Ages::default(),
         }),
         metrics: metrics.clone(),
         clock: clock.clone(),
@@ -396,6 +398,8 @@ fn ledger_options(config: &Config) -> ledger::Options {
     ledger::Options {
         cache_bytes: config.settings.queue.cache_mib << 20,
         keep: Duration::from_secs(config.settings.queue.keep_days.saturating_mul(24 * 60 * 60)),
+        keep_bytes: config.settings.queue.keep_mib.saturating_mul(1 << 20),
+        keep_deeds: Duration::from_secs(config.settings.queue.keep_audit_days.saturating_mul(24 * 60 * 60)),
         ..ledger::Options::default()
     }
 }

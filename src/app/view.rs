@@ -132,7 +132,13 @@ impl Look<'_> {
         }
         conditions.extend(self.recording(&name, entry.generation));
         conditions.extend(self.copying(&name, entry.generation));
-        WebhookView { spec: entry.spec.clone(), generation: entry.generation, conditions, diagnostics: held }
+        WebhookView {
+            spec: entry.spec.clone(),
+            sources: entry.sources.iter().cloned().collect(),
+            generation: entry.generation,
+            conditions,
+            diagnostics: held,
+        }
     }
 
     fn readiness(&self, entry: &WebhookEntry) -> (bool, &'static str, String) {

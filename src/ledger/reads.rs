@@ -16,10 +16,10 @@ use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
     TranscriptRow,
 };
-use super::store::tables::{DeadMark, Entry, Reader, TaskOf, join};
+use super::store::tables::{DeadMark, Entry, Reader, Reading, Rows, TaskOf, join};
 use super::store::{Failure, damaged_file, unavailable};
 use super::transition::{log_key, second_id};
-use super::{DeliveryFilter, Ledger, TaskFilter};
+use super::{DeedFilter, DeliveryFilter, Ledger, TaskFilter};
 use crate::error::{Code, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
@@ -133,6 +133,11 @@ impl Ledger {
         })
     }
 
+    /// What somebody did, newest first.
+    pub async fn deeds(&self, filter: DeedFilter) -> Result<Vec<Happening>> {
+        self.read(move |reader| list_deeds(reader, &filter)).await
+    }
+
     /// What happened after `since`, oldest first; waits up to `wait` when there is nothing yet.
     pub async fn happenings(&self, since: u64, limit: usize, wait: Duration) -> Result<Vec<Happening>> {
         let mut last_seq = self.shared().last_seq.subscribe();
@@ -194,6 +199,9 @@ fn list_tasks(reader: &Reader, filter: &TaskFilter) -> Result<Vec<Task>, Failure
         }
     };
     tasks.sort_by_key(|task| std::cmp::Reverse(task.spec.id));
+    if filter.is_oldest_first() {
+        tasks.reverse();
+    }
     tasks.truncate(limit);
     Ok(tasks)
 }
@@ -205,9 +213,9 @@ fn newest_of<R: Row>(
     task_row: impl Fn(R) -> TaskRow,
 ) -> Result<Vec<Task>, Failure> {
     let rows = reader.rows::<R>()?;
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
-    collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, row| match Uuid::from_slice(key) {
+    let keys = (filter.after.map(|id| *id.as_bytes()), filter.before.map(|id| *id.as_bytes()));
+    let range = between(&rows, &keys, filter.is_oldest_first())?;
+    collect(range, limit, |key, row| match Uuid::from_slice(key) {
         Ok(id) => Some(task_row(row))
             .filter(|row| fits(filter, row))
             .map(|row| with_spec(reader, TaskId(id), row))
@@ -216,12 +224,28 @@ fn newest_of<R: Row>(
     })
 }
 
+/// The rows whose keys lie between two others, in one direction or the other.
+fn between<'r, R: Row>(
+    rows: &'r Rows<Reading, R>,
+    (after, before): &'r (Option<[u8; 16]>, Option<[u8; 16]>),
+    oldest_first: bool,
+) -> Result<Box<dyn Iterator<Item = Entry<R>> + 'r>, Failure> {
+    if matches!((after, before), (Some(after), Some(before)) if after >= before) {
+        return Ok(Box::new(std::iter::empty()));
+    }
+    let bound = |key: &'r Option<[u8; 16]>| {
+        key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()))
+    };
+    let range = rows.range(bound(after), bound(before))?;
+    Ok(if oldest_first { Box::new(range) } else { Box::new(range.rev()) })
+}
+
 fn dead_tasks(reader: &Reader, filter: &TaskFilter, limit: usize) -> Result<Vec<Task>, Failure> {
     let rows = reader.rows::<DeadMark>()?;
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    let keys = (filter.after.map(|id| *id.as_bytes()), filter.before.map(|id| *id.as_bytes()));
+    let range = between(&rows, &keys, filter.is_oldest_first())?;
     let wanted = |task: &Task| filter.webhook.as_ref().is_none_or(|webhook| *webhook == task.spec.webhook);
-    collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, _| match Uuid::from_slice(key) {
+    collect(range, limit, |key, _| match Uuid::from_slice(key) {
         Ok(id) => Ok(read_task(reader, TaskId(id))?.filter(wanted)),
         Err(_) => Ok(None),
     })
@@ -232,6 +256,7 @@ fn tasks_of(reader: &Reader, delivery: DeliveryId, filter: &TaskFilter) -> Resul
     let fits = |task: &Task| {
         (filter.states.is_empty() || filter.states.contains(&task.state))
             && filter.before.is_none_or(|before| task.spec.id < before)
+            && filter.after.is_none_or(|after| task.spec.id > after)
             && filter.webhook.as_ref().is_none_or(|webhook| *webhook == task.spec.webhook)
     };
     let mut tasks = Vec::new();
@@ -255,11 +280,26 @@ fn fits(filter: &TaskFilter, row: &TaskRow) -> bool {
 
 fn list_deliveries(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Failure> {
     let rows = reader.rows::<Delivery>()?;
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
-    collect(rows.range(Bound::Unbounded, to)?.rev(), bounded(filter.limit), |_, delivery| {
+    let keys = (filter.after.map(|id| *id.as_bytes()), filter.before.map(|id| *id.as_bytes()));
+    let range = between(&rows, &keys, filter.oldest_first || filter.after.is_some())?;
+    collect(range, bounded(filter.limit), |_, delivery| {
         let wanted = filter.webhook.as_ref().is_none_or(|webhook| *webhook == delivery.webhook);
         Ok(wanted.then_some(delivery))
+    })
+}
+
+fn list_deeds(reader: &Reader, filter: &DeedFilter) -> Result<Vec<Happening>, Failure> {
+    let rows = reader.rows::<Happening>()?;
+    let before = filter.before.map(u64::to_be_bytes);
+    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    collect(rows.range(Bound::Unbounded, to)?.rev(), bounded(filter.limit), |_, deed: Happening| {
+        let of_kind = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(beginning) => deed.kind.starts_with(beginning),
+            None => deed.kind == *wanted,
+        };
+        let is_wanted = (filter.kinds.is_empty() || filter.kinds.iter().any(of_kind))
+            && filter.actor.as_ref().is_none_or(|actor| deed.actor.as_ref().is_some_and(|by| by.contains(actor)));
+        Ok(is_wanted.then_some(deed))
     })
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 
+use super::listing::Listing;
 use super::not_found;
 use super::request::Asked;
 use super::state::ApiState;
@@ -256,10 +257,11 @@ pub async fn remove_command(state: &ApiState, id: &str, name: &str, asked: &Aske
 }
 
 /// The commands of a webhook, with the skill that each comes from.
-pub fn commands(state: &ApiState, id: &str) -> Result<Value> {
+pub fn commands(state: &ApiState, id: &str, query: &super::query::Query) -> Result<Value> {
     let index = super::index::index(state)?;
     let webhook = index.webhooks.iter().find(|webhook| webhook.spec.id.as_str() == id);
-    super::page(&webhook.ok_or_else(|| not_found("webhook", id))?.spec.commands, None)
+    let commands = &webhook.ok_or_else(|| not_found("webhook", id))?.spec.commands;
+    Listing::by("name").page(query, super::index::each(commands)?)
 }
 
 fn webhook(id: &str) -> Result<WebhookId> {

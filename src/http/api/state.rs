@@ -83,6 +83,8 @@ pub struct IndexView {
 #[derive(Clone, Debug, Serialize)]
 pub struct WebhookView {
     pub spec: WebhookSpec,
+    /// The skills that it is made of.
+    pub sources: Vec<SkillName>,
     pub generation: u64,
     pub conditions: Vec<Condition>,
     pub diagnostics: Vec<Diagnostic>,
