@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -178,6 +178,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let socket = Listener::unix(&config.admin_socket())?;
     let runs_socket = Listener::unix(&config.runs_socket())?;
     let origins = Origins::open(config.data.join("origins"))?;
+    let proposed = Arc::new(Notify::new());
     let changes = Changes::new(change::Parts {
         root: config.root.clone(),
         repository: repository.clone(),
@@ -190,6 +191,7 @@ pub async fn start(config: Config) -> Result<Service> {
         modes: write_modes(&config),
         clock: clock.clone(),
         network: Duration::from_secs(config.settings.git.network_seconds),
+        proposed: Arc::clone(&proposed),
     })?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
@@ -315,6 +317,7 @@ pub async fn start(config: Config) -> Result<Service> {
         clock: clock.clone(),
         network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
+        proposed,
     };
     spawn(&mut tasks, "reviews", reviews.run(stop.clone()));
     let sender = Sender {

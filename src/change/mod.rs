@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use self::judging::WouldBe;
 use self::staging::Touched;
@@ -66,6 +66,8 @@ pub struct Parts {
     pub clock: Clock,
     /// For calls to the remote.
     pub network: Duration,
+    /// Told of every proposal.
+    pub proposed: Arc<Notify>,
 }
 
 /// Carries out change sets. A cheap handle.
@@ -242,6 +244,7 @@ impl Changes {
         }
         if prepared.mode == WriteMode::Propose {
             let applied = self.propose(&set, &prepared).await?;
+            self.shared.parts.proposed.notify_one();
             self.record("change.proposed", &set, &applied).await;
             return Ok(applied);
         }

@@ -69,8 +69,11 @@ impl Watch {
     /// Prints what is new or different; where the list is whole, also what is gone.
     fn tell(&mut self, sheet: &Sheet, context: &Context, items: &[Value], is_whole: bool) {
         let now = named(sheet, items);
-        let changed: Vec<Value> =
-            now.iter().filter(|(name, item)| self.seen.get(*name) != Some(*item)).map(|(_, item)| item.clone()).collect();
+        let changed: Vec<Value> = now
+            .iter()
+            .filter(|(name, item)| self.seen.get(*name) != Some(*item))
+            .map(|(_, item)| item.clone())
+            .collect();
         let output = &context.output;
         match output.format {
             // There is no end to wait for: one value after the other.

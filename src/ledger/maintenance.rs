@@ -55,7 +55,9 @@ impl Ledger {
         let again = match &forget {
             Forget::Delivery { id, before } => Some(Again::Delivery(*id, *before)),
             Forget::Task { id, before } => Some(Again::Task(*id, *before)),
-            Forget::Dedupe { .. } | Forget::Conversations { .. } | Forget::Answers { .. } | Forget::Deeds { .. } => None,
+            Forget::Dedupe { .. } | Forget::Conversations { .. } | Forget::Answers { .. } | Forget::Deeds { .. } => {
+                None
+            }
         };
         let mut next = Some(forget);
         for _ in 0..COMMANDS_A_DELIVERY_MAX {
@@ -111,7 +113,8 @@ fn old_rows(reader: &Reader, before: Timestamp, now: Timestamp) -> Result<Vec<Fo
 fn excess(reader: &Reader, bytes_max: u64, now: Timestamp) -> Result<Vec<Forget>, Failure> {
     let Some(last) = last_in_excess(reader, bytes_max)? else { return Ok(Vec::new()) };
     let mut old = Vec::new();
-    for entry in reader.rows::<Delivery>()?.range(Bound::Unbounded, Bound::Included(&last))?.take(FORGOTTEN_A_PASS_MAX) {
+    for entry in reader.rows::<Delivery>()?.range(Bound::Unbounded, Bound::Included(&last))?.take(FORGOTTEN_A_PASS_MAX)
+    {
         let (key, _) = entry?;
         old.extend(Uuid::from_slice(&key).ok().map(|id| Forget::Delivery { id: DeliveryId(id), before: now }));
     }

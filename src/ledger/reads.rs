@@ -233,9 +233,8 @@ fn between<'r, R: Row>(
     if matches!((after, before), (Some(after), Some(before)) if after >= before) {
         return Ok(Box::new(std::iter::empty()));
     }
-    let bound = |key: &'r Option<[u8; 16]>| {
-        key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()))
-    };
+    let bound =
+        |key: &'r Option<[u8; 16]>| key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
     let range = rows.range(bound(after), bound(before))?;
     Ok(if oldest_first { Box::new(range) } else { Box::new(range.rev()) })
 }

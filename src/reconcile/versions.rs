@@ -129,10 +129,8 @@ impl Versions {
             );
         }
         let repository = self.repository.clone();
-        let trailers = [
-            ("Skillhook-Origin".to_owned(), "restore".to_owned()),
-            ("Skillhook-Actor".to_owned(), actor.clone()),
-        ];
+        let trailers =
+            [("Skillhook-Origin".to_owned(), "restore".to_owned()), ("Skillhook-Actor".to_owned(), actor.clone())];
         let back_to = revision.clone();
         match blocking(move || repository.restore(&back_to, &trailers)).await? {
             PullOutcome::Applied { to, paths, deleted, .. } => {

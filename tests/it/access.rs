@@ -80,7 +80,6 @@ fn reading_needs_read_and_doing_needs_write_but_for_these() {
         ("POST", "/api/tokens", Some(Scope::Admin)),
         ("DELETE", "/api/tokens/{id}", Some(Scope::Admin)),
         ("PUT", "/api/secrets/{id}", Some(Scope::Admin)),
-        ("GET", "/api/audit", Some(Scope::Admin)),
         ("POST", "/api/tasks/{id}/approve", Some(Scope::Approve)),
         ("POST", "/api/tasks/{id}/reject", Some(Scope::Approve)),
         ("POST", "/api/stream/ticket", Some(Scope::Read)),

@@ -113,7 +113,8 @@ async fn writers_at_one_skill_at_the_same_time_all_keep_what_they_wrote() {
         assert_eq!(add(name).await.status, 201);
     }
     let listed = api.get("/api/webhooks/shared/commands").await;
-    let there: BTreeSet<&str> = listed["items"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    let there: BTreeSet<&str> =
+        listed["items"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
     assert!(names.iter().all(|name| there.contains(name.as_str())), "{there:?}");
     let path = ".claude/skills/shared/SKILL.md";
     api.remote(path, |text| text.is_some_and(|text| names.iter().all(|name| text.contains(name.as_str())))).await;
@@ -246,9 +247,10 @@ async fn a_watched_list_shows_what_changes_as_it_changes() {
     let task = api.task("d1", "@agent analyze this").await;
     tasks
         .until("the task to end", |text| {
-            let of_it = |line: &str| serde_json::from_str::<Value>(line).is_ok_and(|item| {
-                item["id"] == json!(task) && item["state"] == "succeeded"
-            });
+            let of_it = |line: &str| {
+                serde_json::from_str::<Value>(line)
+                    .is_ok_and(|item| item["id"] == json!(task) && item["state"] == "succeeded")
+            };
             text.lines().any(of_it)
         })
         .await;

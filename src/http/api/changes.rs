@@ -108,12 +108,15 @@ pub fn on_behalf(asked: &Asked<'_>) -> Result<operations::Asked> {
 
 /// How a change is answered: 200, 201 for something new, 202 while it is not in force.
 pub async fn answer(state: &ApiState, made: Result<Applied, Refused>, done: StatusCode) -> Answer {
-    let applied = match made {
+    let mut applied = match made {
         Ok(applied) => applied,
         Err(refused) => return refusal(refused),
     };
     if let (Status::Live | Status::Committed, Some(digest)) = (applied.status, applied.index_digest) {
         state.index.shows(digest).await;
+    }
+    if let (Status::Proposed, Some(branch), Some(commit)) = (applied.status, &applied.branch, &applied.commit) {
+        applied.pr_url = state.index.proposed(branch, commit).await;
     }
     let status = match applied.status {
         Status::Unchanged => StatusCode::OK,

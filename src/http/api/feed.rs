@@ -299,11 +299,11 @@ impl Leave {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::NewTask;
     use crate::ledger::Options;
     use crate::ledger::rows::LogLine;
     use crate::model::chat;
     use crate::model::task::task_for_tests;
-    use crate::ledger::NewTask;
 
     fn ledger(directory: &tempfile::TempDir) -> Ledger {
         Ledger::open(&directory.path().join("ledger.redb"), Options::default()).unwrap()
@@ -347,7 +347,8 @@ mod tests {
         ledger.create(new, &chat::provider(), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
         let wanted = Wanted { kinds: vec![OUTPUT.to_owned()], task: Some(id), from: Some(0), ..Wanted::default() };
         let mut feed = Feed::new(&ledger, wanted);
-        let line = |text: String| LogLine { at: jiff::Timestamp::UNIX_EPOCH, attempt: 1, kind: "agent".to_owned(), text };
+        let line =
+            |text: String| LogLine { at: jiff::Timestamp::UNIX_EPOCH, attempt: 1, kind: "agent".to_owned(), text };
         for n in 0..5_000 {
             ledger.append_log(id, vec![line(n.to_string())]).await.unwrap();
         }
@@ -355,7 +356,11 @@ mod tests {
         assert_eq!(missed.kind, MISSED);
         assert!(missed.data["times"].as_u64().unwrap() > 0, "{missed:?}");
         for n in 0..5_000 {
-            assert_eq!(message(&mut feed).await.data["text"], n.to_string(), "of the task that he follows nothing is lost");
+            assert_eq!(
+                message(&mut feed).await.data["text"],
+                n.to_string(),
+                "of the task that he follows nothing is lost"
+            );
         }
     }
 }

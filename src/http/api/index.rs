@@ -81,7 +81,11 @@ fn age(webhook: &WebhookView, ages: &BTreeMap<String, Age>) -> WebhookAge {
     let first = first.filter(|_| !webhook.spec.builtin);
     WebhookAge {
         created_at: first.map(|age| age.created_at),
-        created_by: if webhook.spec.builtin { Some(WITH_US.to_owned()) } else { first.map(|age| age.created_by.clone()) },
+        created_by: if webhook.spec.builtin {
+            Some(WITH_US.to_owned())
+        } else {
+            first.map(|age| age.created_by.clone())
+        },
         updated_at: last.map(|age| age.updated_at),
         updated_by: last.map(|age| age.updated_by.clone()),
     }

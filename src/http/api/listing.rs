@@ -48,7 +48,9 @@ impl Listing {
                 let last = json!({ (self.name): cursor_value(items.first(), self.name, after) });
                 items.partition_point(|item| in_order(item, &last) != Ordering::Greater)
             }
-            Some(after) => 1 + items.iter().position(|item| text(&item[self.name]) == after).ok_or_else(|| gone(after))?,
+            Some(after) => {
+                1 + items.iter().position(|item| text(&item[self.name]) == after).ok_or_else(|| gone(after))?
+            }
         };
         let left = items.len().saturating_sub(begin);
         let shown: Vec<Value> = items.into_iter().skip(begin).take(limit).collect();
@@ -102,7 +104,8 @@ mod tests {
     use crate::http::api::table::Operation;
 
     fn items() -> Vec<Value> {
-        let item = |(n, provider): (usize, &str)| json!({ "id": format!("w{n}"), "provider": provider, "generation": n });
+        let item =
+            |(n, provider): (usize, &str)| json!({ "id": format!("w{n}"), "provider": provider, "generation": n });
         ["b", "a", "b", "a", "c"].into_iter().enumerate().map(item).collect()
     }
 

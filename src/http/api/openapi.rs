@@ -122,7 +122,11 @@ fn headers(route: &Route) -> Vec<Value> {
     };
     let mut headers = Vec::new();
     if route.operation.has_versions() {
-        headers.push(header("If-Match", "The `ETag` that was read: of another version nothing is changed (412)", VERSION));
+        headers.push(header(
+            "If-Match",
+            "The `ETag` that was read: of another version nothing is changed (412)",
+            VERSION,
+        ));
         headers.push(header("If-None-Match", "`*`: only if there is none yet (412)", "^\\*$"));
     }
     if route.method != "GET" && !route.operation.shows_secrets() {

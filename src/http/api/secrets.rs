@@ -9,10 +9,10 @@ use warp::http::StatusCode;
 
 use super::changes::{answer, changes, on_behalf};
 use super::listing::Listing;
+use super::not_found;
 use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
-use super::not_found;
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 use crate::ledger::DeliveryFilter;

@@ -30,6 +30,8 @@ use crate::telemetry::metrics::{Metrics, Resources};
 
 /// Longest wait for the view of an index that is in force.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
+/// Longest wait for a proposal to be known where people review it.
+const PROPOSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Everything that the admin API needs.
 #[derive(Debug)]
@@ -191,6 +193,23 @@ impl CurrentIndex {
         };
         // Somebody else may have changed it again meanwhile: then it is newer than what was asked for.
         let _ = tokio::time::timeout(SHOWN_WITHIN, shown).await;
+    }
+
+    /// Waits until a proposal is known where people review it; its address there, or where they open a request for it.
+    pub async fn proposed(&self, branch: &str, commit: &str) -> Option<String> {
+        let shown = async {
+            loop {
+                let renewed = self.renewed.notified();
+                let view = self.current();
+                let proposals = view.iter().flat_map(|view| &view.recorded.proposals);
+                let mut of_it = proposals.filter(|known| known.branch == branch && known.commit == commit);
+                if let Some(known) = of_it.next() {
+                    return known.review.as_ref().map(|review| review.url.clone()).or_else(|| known.page.clone());
+                }
+                renewed.await;
+            }
+        };
+        tokio::time::timeout(PROPOSED_WITHIN, shown).await.ok().flatten()
     }
 
     /// `None` until the first pass has been applied.

@@ -222,11 +222,9 @@ impl Operation {
             Operation::Live | Operation::Ready => None,
             Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
             Operation::ApproveTask | Operation::RejectTask => Some(Scope::Approve),
-            Operation::Audit
-            | Operation::Tokens
-            | Operation::CreateToken
-            | Operation::RevokeToken
-            | Operation::PutSecret => Some(Scope::Admin),
+            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
+                Some(Scope::Admin)
+            }
             _ if ROUTES.iter().all(|route| route.operation != self || route.method == "GET") => Some(Scope::Read),
             _ => Some(Scope::Write),
         }

@@ -9,10 +9,10 @@ use warp::http::StatusCode;
 
 use super::access::{self, Caller, Wanted};
 use super::listing::Listing;
+use super::not_found;
 use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
-use super::not_found;
 use crate::error::Result;
 use crate::http::answer::Answer;
 use crate::ledger::rows::Token;

@@ -30,7 +30,17 @@ impl Ledgers<'_, '_> {
         message: String,
     ) {
         let (kind, webhook) = (kind.to_owned(), webhook.cloned());
-        self.number(Happening { seq: 0, at: self.now, kind, webhook, delivery, task, message, actor: None, used: None });
+        self.number(Happening {
+            seq: 0,
+            at: self.now,
+            kind,
+            webhook,
+            delivery,
+            task,
+            message,
+            actor: None,
+            used: None,
+        });
     }
 
     pub(super) fn record(&mut self, deed: &Deed) {

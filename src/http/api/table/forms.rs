@@ -42,7 +42,8 @@ fn one(name: &str) -> Value {
 
 /// Every field stands there; there may be more of them in a later version.
 fn object(fields: &[(&str, Value)]) -> Value {
-    let properties: Map<String, Value> = fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let properties: Map<String, Value> =
+        fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
     let required: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
     json!({ "type": "object", "required": required, "properties": properties })
 }
@@ -219,10 +220,7 @@ fn of_work() -> Vec<(&'static str, Value)> {
                 ("outbox", json!({ "type": "array" })),
             ]),
         ),
-        (
-            "LogLine",
-            object(&[("at", time()), ("attempt", number()), ("kind", text()), ("text", text())]),
-        ),
+        ("LogLine", object(&[("at", time()), ("attempt", number()), ("kind", text()), ("text", text())])),
         ("Log", object(&[("items", list(&one("LogLine"))), ("next", number()), ("ended", flag())])),
         (
             "DeliverySummary",

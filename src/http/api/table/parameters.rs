@@ -95,8 +95,20 @@ const fn sort(words: &'static [&'static str], summary: &'static str) -> Paramete
 const ORDER: &str = "The field that orders the list, with `-` from its end (else its id)";
 const WEBHOOK_SORT: Parameter = sort(
     &[
-        "id", "-id", "name", "-name", "provider", "-provider", "enabled", "-enabled", "generation", "-generation",
-        "created_at", "-created_at", "updated_at", "-updated_at",
+        "id",
+        "-id",
+        "name",
+        "-name",
+        "provider",
+        "-provider",
+        "enabled",
+        "-enabled",
+        "generation",
+        "-generation",
+        "created_at",
+        "-created_at",
+        "updated_at",
+        "-updated_at",
     ],
     ORDER,
 );
@@ -105,8 +117,18 @@ const FILE_SORT: Parameter = sort(&["name", "-name", "path", "-path"], ORDER);
 const PROVIDER_SORT: Parameter = sort(&["name", "-name", "title", "-title", "source", "-source"], ORDER);
 const TOKEN_SORT: Parameter = sort(
     &[
-        "id", "-id", "name", "-name", "state", "-state", "created_at", "-created_at", "last_used_at", "-last_used_at",
-        "expires_at", "-expires_at",
+        "id",
+        "-id",
+        "name",
+        "-name",
+        "state",
+        "-state",
+        "created_at",
+        "-created_at",
+        "last_used_at",
+        "-last_used_at",
+        "expires_at",
+        "-expires_at",
     ],
     ORDER,
 );
