@@ -38,9 +38,8 @@ impl Operation {
             Operation::Tasks | Operation::Approvals | Operation::DeadLetters => Good::Page("TaskSummary"),
             Operation::Task => Good::One("Task"),
             Operation::TaskLogs => Good::One("Log"),
-            Operation::CancelTask | Operation::RetryTask | Operation::ApproveTask | Operation::RejectTask => {
-                Good::One("TaskSummary")
-            }
+            Operation::CancelTask | Operation::RetryTask => Good::One("TaskSummary"),
+            Operation::ApproveTask | Operation::RejectTask => Good::One("TaskSummary"),
             Operation::Deliveries | Operation::WebhookEvents => Good::Page("DeliverySummary"),
             Operation::Delivery => Good::One("Delivery"),
             Operation::ExplainDelivery => Good::One("Explanation"),
@@ -62,37 +61,14 @@ impl Operation {
             Operation::Messages => Good::Page("Message"),
             Operation::Validate => Good::One("Verdict"),
             Operation::Me => Good::One("Me"),
-            Operation::CreateWebhook
-            | Operation::EditBuiltinWebhook
-            | Operation::EditWebhook
-            | Operation::PatchWebhook
-            | Operation::DeleteWebhook
-            | Operation::EnableWebhook
-            | Operation::DisableWebhook
-            | Operation::AddCommand
-            | Operation::PutCommand
-            | Operation::DeleteCommand
-            | Operation::UploadSkill
-            | Operation::PutSkillContent
-            | Operation::DeleteSkill
-            | Operation::UploadAgent
-            | Operation::PutAgentContent
-            | Operation::DeleteAgent
-            | Operation::PutSecret => Good::One("Applied"),
-            Operation::Routes
-            | Operation::OpenApi
-            | Operation::Reconcile
-            | Operation::StreamTicket
-            | Operation::AnswerTask
-            | Operation::Recent
-            | Operation::Spending
-            | Operation::Picture
-            | Operation::Suspend
-            | Operation::Resume
-            | Operation::SuspendWebhook
-            | Operation::ResumeWebhook
-            | Operation::Chat => Good::Object,
+            of_a_file if of_a_file.changes_files() => Good::One("Applied"),
+            _ => Good::Object,
         }
+    }
+
+    /// Whether it is an edit of files, whose answer says what became of it.
+    fn changes_files(self) -> bool {
+        self.parameters().iter().any(|parameter| parameter.name == "propose")
     }
 
     /// Whether `If-Match` and `If-None-Match` are looked at, and answers carry an `ETag`.

@@ -55,12 +55,10 @@ pub fn page(of: &str) -> Value {
 
 /// What answers are made of.
 pub fn schemas() -> Vec<(&'static str, Value)> {
-    [of_files(), of_work(), of_people()].concat()
+    [of_webhooks(), of_files(), of_changes(), of_tasks(), of_deliveries(), of_happenings(), of_people()].concat()
 }
 
-fn of_files() -> Vec<(&'static str, Value)> {
-    let conditions = || list(&one("Condition"));
-    let diagnostics = || list(&one("Diagnostic"));
+fn of_webhooks() -> Vec<(&'static str, Value)> {
     vec![
         (
             "Condition",
@@ -93,7 +91,7 @@ fn of_files() -> Vec<(&'static str, Value)> {
                 ("enabled", flag()),
                 ("generation", number()),
                 ("commands", number()),
-                ("conditions", conditions()),
+                ("conditions", list(&one("Condition"))),
                 ("created_at", maybe_time()),
                 ("created_by", maybe_text()),
                 ("updated_at", maybe_time()),
@@ -107,8 +105,8 @@ fn of_files() -> Vec<(&'static str, Value)> {
                 ("spec", json!({ "type": "object" })),
                 ("sources", list(&text())),
                 ("generation", number()),
-                ("conditions", conditions()),
-                ("diagnostics", diagnostics()),
+                ("conditions", list(&one("Condition"))),
+                ("diagnostics", list(&one("Diagnostic"))),
                 ("is_builtin", flag()),
                 ("created_at", maybe_time()),
                 ("created_by", maybe_text()),
@@ -117,6 +115,11 @@ fn of_files() -> Vec<(&'static str, Value)> {
             ]),
         ),
         ("Command", object(&[("name", text()), ("source", text()), ("action", text()), ("target_agent", any())])),
+    ]
+}
+
+fn of_files() -> Vec<(&'static str, Value)> {
+    vec![
         (
             "Skill",
             object(&[
@@ -124,8 +127,8 @@ fn of_files() -> Vec<(&'static str, Value)> {
                 ("description", text()),
                 ("path", text()),
                 ("webhooks", list(&text())),
-                ("conditions", conditions()),
-                ("diagnostics", diagnostics()),
+                ("conditions", list(&one("Condition"))),
+                ("diagnostics", list(&one("Diagnostic"))),
             ]),
         ),
         (
@@ -135,13 +138,18 @@ fn of_files() -> Vec<(&'static str, Value)> {
                 ("description", text()),
                 ("path", text()),
                 ("model", maybe_text()),
-                ("diagnostics", diagnostics()),
+                ("diagnostics", list(&one("Diagnostic"))),
             ]),
         ),
         (
             "Provider",
             object(&[("name", text()), ("title", text()), ("source", text()), ("secret_slots", list(&text()))]),
         ),
+    ]
+}
+
+fn of_changes() -> Vec<(&'static str, Value)> {
+    vec![
         (
             "Applied",
             object(&[
@@ -154,7 +162,7 @@ fn of_files() -> Vec<(&'static str, Value)> {
                 ("index_digest", maybe_text()),
                 ("actions", json!({ "type": "array" })),
                 ("widens", json!({ "type": "array" })),
-                ("warnings", diagnostics()),
+                ("warnings", list(&one("Diagnostic"))),
                 ("files", json!({ "type": "object", "additionalProperties": { "type": ["string", "null"] } })),
                 ("note", maybe_text()),
             ]),
@@ -172,18 +180,19 @@ fn of_files() -> Vec<(&'static str, Value)> {
             ]),
         ),
         ("FileDiff", object(&[("path", text()), ("verb", text()), ("text", maybe_text())])),
-        ("Plan", object(&[("actions", json!({ "type": "array" })), ("diagnostics", diagnostics())])),
+        ("Plan", object(&[("actions", json!({ "type": "array" })), ("diagnostics", list(&one("Diagnostic")))])),
         ("RolledBack", object(&[("commit", text()), ("paths", list(&text())), ("in_force", flag())])),
-        ("Verdict", object(&[("valid", flag()), ("diagnostics", diagnostics())])),
+        ("Verdict", object(&[("valid", flag()), ("diagnostics", list(&one("Diagnostic")))])),
     ]
 }
 
-fn of_work() -> Vec<(&'static str, Value)> {
-    let state = || {
-        let states = TaskState::ALL.map(TaskState::as_str);
-        json!({ "enum": states })
-    };
-    let reason = || json!({ "type": ["object", "null"], "required": ["code", "message"] });
+/// The state of a task.
+fn state() -> Value {
+    let states = TaskState::ALL.map(TaskState::as_str);
+    json!({ "enum": states })
+}
+
+fn of_tasks() -> Vec<(&'static str, Value)> {
     vec![
         (
             "TaskSummary",
@@ -199,7 +208,7 @@ fn of_work() -> Vec<(&'static str, Value)> {
                 ("event", text()),
                 ("actor", maybe_text()),
                 ("attempt", number()),
-                ("reason", reason()),
+                ("reason", json!({ "type": ["object", "null"], "required": ["code", "message"] })),
                 ("cost_usd", json!({ "type": ["number", "null"] })),
                 ("created_at", time()),
                 ("updated_at", time()),
@@ -212,7 +221,7 @@ fn of_work() -> Vec<(&'static str, Value)> {
                 ("id", text()),
                 ("spec", json!({ "type": "object" })),
                 ("state", state()),
-                ("reason", reason()),
+                ("reason", json!({ "type": ["object", "null"], "required": ["code", "message"] })),
                 ("attempt", number()),
                 ("updated_at", time()),
                 ("cancel_requested", flag()),
@@ -222,6 +231,11 @@ fn of_work() -> Vec<(&'static str, Value)> {
         ),
         ("LogLine", object(&[("at", time()), ("attempt", number()), ("kind", text()), ("text", text())])),
         ("Log", object(&[("items", list(&one("LogLine"))), ("next", number()), ("ended", flag())])),
+    ]
+}
+
+fn of_deliveries() -> Vec<(&'static str, Value)> {
+    vec![
         (
             "DeliverySummary",
             object(&[
@@ -273,6 +287,11 @@ fn of_work() -> Vec<(&'static str, Value)> {
         ),
         ("Replayed", object(&[("count", number()), ("dry_run", flag()), ("items", json!({ "type": "array" }))])),
         ("Trial", object(&[("webhook", text()), ("sample", any()), ("would", json!({ "type": "array" }))])),
+    ]
+}
+
+fn of_happenings() -> Vec<(&'static str, Value)> {
+    vec![
         (
             "Happening",
             object(&[
