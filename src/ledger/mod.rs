@@ -22,6 +22,7 @@ mod transition;
 mod writer;
 
 pub use command::Reserve;
+pub use reads::Page;
 pub use store::database::OnDamage;
 pub use store::salvage::Salvage;
 

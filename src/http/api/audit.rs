@@ -9,15 +9,13 @@ use crate::error::Result;
 use crate::ledger::DeedFilter;
 
 pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
-    let limit = query.limit()?;
     let kinds = |text: &str| Ok::<_, String>(text.split(',').map(|kind| kind.trim().to_owned()).collect());
     let filter = DeedFilter {
         kinds: query.parsed("kind", kinds)?.unwrap_or_default(),
         actor: query.text("actor").map(str::to_owned),
         before: query.number("before")?,
-        limit,
+        limit: query.limit()?,
     };
     let deeds = state.ledger.deeds(filter).await?;
-    let next = deeds.last().filter(|_| deeds.len() == limit).map(|deed| deed.seq.to_string());
-    page(&deeds, next)
+    page(&deeds.items, deeds.next.map(|seq| seq.to_string()))
 }

@@ -12,22 +12,20 @@ use super::state::ApiState;
 use super::table::LIMIT_MAX;
 use super::{not_found, page, shown};
 use crate::error::Result;
-use crate::ledger::DeliveryFilter;
 use crate::ledger::rows::{DecidedItem, Delivery, Outcome};
+use crate::ledger::{DeliveryFilter, Page};
 use crate::model::ids::{DeliveryId, WebhookId};
 
 pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
-    let limit = query.limit()?;
     let filter = DeliveryFilter {
         webhook: query.parsed("webhook", WebhookId::parse)?,
         before: query.parsed("before", DeliveryId::parse)?,
         after: query.parsed("after", DeliveryId::parse)?,
         oldest_first: query.text("sort") == Some("received_at"),
-        limit,
+        limit: query.limit()?,
     };
-    let deliveries = state.ledger.deliveries(filter).await?;
-    let next = deliveries.last().filter(|_| deliveries.len() == limit).map(|delivery| delivery.id.to_string());
-    page(&deliveries.iter().map(summary).collect::<Vec<_>>(), next)
+    let Page { items, next } = state.ledger.deliveries_page(filter).await?;
+    page(&items.iter().map(summary).collect::<Vec<_>>(), next.map(|id| id.to_string()))
 }
 
 fn summary(delivery: &Delivery) -> Value {

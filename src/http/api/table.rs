@@ -324,7 +324,9 @@ pub enum Found<'a> {
 /// Looks an address up. Nothing is decoded: ids are names that need no encoding.
 pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
-    for route in ROUTES {
+    // What has an address of its own is no name of something else.
+    let is_own = ROUTES.iter().any(|route| route.path == path);
+    for route in ROUTES.iter().filter(|route| !is_own || route.path == path) {
         let Some(names) = captures(route.path, path) else { continue };
         if route.method == method.as_str() {
             return Found::Operation(route.operation, names);

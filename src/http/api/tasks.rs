@@ -13,7 +13,7 @@ use super::{not_found, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 use crate::ledger::rows::Deed;
-use crate::ledger::{NewTask, TaskFilter};
+use crate::ledger::{NewTask, Page, TaskFilter};
 use crate::model::approval::{Decider, Decision, prompt_digest};
 use crate::model::chat;
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
@@ -52,10 +52,8 @@ fn paged(query: &Query) -> Result<TaskFilter> {
 }
 
 async fn listed(state: &ApiState, filter: TaskFilter) -> Result<Value> {
-    let limit = filter.limit;
-    let tasks = state.ledger.tasks(filter).await?;
-    let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
-    page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+    let Page { items, next } = state.ledger.tasks_page(filter).await?;
+    page(&items.iter().map(summary).collect::<Vec<_>>(), next.map(|id| id.to_string()))
 }
 
 /// Approves a task or rejects it, in the name of whoever has access to the service.

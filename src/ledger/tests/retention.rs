@@ -197,7 +197,7 @@ async fn what_somebody_did_is_known_longer_than_what_happened_and_not_for_ever()
     }
     assert_ne!(ledger.happenings(0, 1, Duration::ZERO).await.unwrap()[0].kind, "webhook.suspended");
     let ledger = reopened(ledger, directory.path()).await;
-    let deeds = async |filter: DeedFilter| ledger.deeds(filter).await.unwrap().len();
+    let deeds = async |filter: DeedFilter| ledger.deeds(filter).await.unwrap().items.len();
     assert_eq!(deeds(DeedFilter::default()).await, 1);
     assert_eq!(deeds(DeedFilter { actor: Some("an".to_owned()), ..DeedFilter::default() }).await, 1);
     assert_eq!(deeds(DeedFilter { actor: Some("bob".to_owned()), ..DeedFilter::default() }).await, 0);
