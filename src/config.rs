@@ -2,6 +2,7 @@
 //! settings out. Precedence: flag > environment (`SKILLHOOK_SERVER_LISTEN` for `server.listen`) > `skillhook.toml` > default.
 
 mod copies;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::model::forward::Target;
 use crate::model::ids::ProviderName;
 
 pub use copies::Copy;
+pub use queue::Queue;
 
 /// The name of the settings file beside `.claude/`.
 pub const FILE: &str = "skillhook.toml";
@@ -191,24 +193,6 @@ impl Default for Changes {
     fn default() -> Self {
         let WriteModes { api, cli, chat, agent } = WriteModes::default();
         Self { api, cli, chat, agent }
-    }
-}
-
-/// The queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Queue {
-    /// Runs at once, over all webhooks; 0 runs none.
-    pub running_max: usize,
-    /// Finished work is forgotten after so many days.
-    pub keep_days: u64,
-    /// Memory for the ledger's pages, in MiB.
-    pub cache_mib: usize,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { running_max: 2, keep_days: 30, cache_mib: 64 }
     }
 }
 

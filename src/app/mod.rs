@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::pause::Pause;
 use crate::reconcile::record::{Progress, Recorder};
 use crate::reconcile::source::{Bell, Source};
-use crate::reconcile::versions::Versions;
+use crate::reconcile::versions::{Ages, Versions};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::forward::Forward;
@@ -178,6 +178,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let socket = Listener::unix(&config.admin_socket())?;
     let runs_socket = Listener::unix(&config.runs_socket())?;
     let origins = Origins::open(config.data.join("origins"))?;
+    let proposed = Arc::new(Notify::new());
     let changes = Changes::new(change::Parts {
         root: config.root.clone(),
         repository: repository.clone(),
@@ -185,10 +186,12 @@ pub async fn start(config: Config) -> Result<Service> {
         activator: activator.clone(),
         published: published.clone(),
         origins: origins.clone(),
+        pause: pause.clone(),
         rules: rules(&config),
         modes: write_modes(&config),
         clock: clock.clone(),
         network: Duration::from_secs(config.settings.git.network_seconds),
+        proposed: Arc::clone(&proposed),
     })?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
@@ -209,6 +212,7 @@ pub async fn start(config: Config) -> Result<Service> {
             pause: pause.clone(),
             rules: rules(&config),
             clock: clock.clone(),
+            ages: Ages::default(),
         }),
         metrics: metrics.clone(),
         clock: clock.clone(),
@@ -314,6 +318,7 @@ pub async fn start(config: Config) -> Result<Service> {
         clock: clock.clone(),
         network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
+        proposed,
     };
     spawn(&mut tasks, "reviews", reviews.run(stop.clone()));
     let sender = Sender {
@@ -397,6 +402,8 @@ fn ledger_options(config: &Config) -> ledger::Options {
     ledger::Options {
         cache_bytes: config.settings.queue.cache_mib << 20,
         keep: Duration::from_secs(config.settings.queue.keep_days.saturating_mul(24 * 60 * 60)),
+        keep_bytes: config.settings.queue.keep_mib.saturating_mul(1 << 20),
+        keep_deeds: Duration::from_secs(config.settings.queue.keep_audit_days.saturating_mul(24 * 60 * 60)),
         ..ledger::Options::default()
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copies::Copied;
 use crate::http::api::state::{
-    AgentView, Condition, CopyView, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
+    AgentView, Condition, CopyView, CurrentIndex, IndexView, ProviderView, SECRET_MISSING, SkillView, Standing, WebhookView,
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::SkillName;
@@ -19,10 +19,6 @@ use crate::reconcile::record::Progress;
 use crate::reconcile::source::Distance;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
-
-/// Why a webhook refuses that nobody has given a secret to. Of one that was added it is said in the log, of the built-in
-/// ones not: who needs only one of them sets only that secret.
-const SECRET_MISSING: &str = "SecretMissing";
 
 /// Where news come from.
 pub(super) struct News {
@@ -133,6 +129,7 @@ impl Look<'_> {
             .collect();
         let (ready, reason, message) = self.readiness(entry);
         let condition = self.condition(&name, Standing::Ready, ready, reason, message, entry.generation);
+        // Of the built-in ones it is not said: who needs only one of them sets only that secret.
         if reason == SECRET_MISSING && !entry.spec.builtin && condition.last_transition == self.now {
             tracing::warn!("{name} is not served: {}", condition.message);
         }
@@ -143,7 +140,13 @@ impl Look<'_> {
         }
         conditions.extend(self.recording(&name, entry.generation));
         conditions.extend(self.copying(&name, entry.generation));
-        WebhookView { spec: entry.spec.clone(), generation: entry.generation, conditions, diagnostics: held }
+        WebhookView {
+            spec: entry.spec.clone(),
+            sources: entry.sources.iter().cloned().collect(),
+            generation: entry.generation,
+            conditions,
+            diagnostics: held,
+        }
     }
 
     fn readiness(&self, entry: &WebhookEntry) -> (bool, &'static str, String) {

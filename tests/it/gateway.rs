@@ -227,6 +227,7 @@ impl Parts {
         let (digest, applied_at) = (Digest::of(b"index"), clock.now());
         let webhooks = made.iter().map(|route| WebhookView {
             spec: route.spec.clone(),
+            sources: Vec::new(),
             generation: 1,
             conditions: Vec::new(),
             diagnostics: Vec::new(),

@@ -107,7 +107,7 @@ async fn chosen(state: &ApiState, wanted: &Replay) -> Result<Vec<Delivery>> {
     let mut chosen: Vec<Delivery> = Vec::new();
     let (mut before, mut looked_through) = (None, 0);
     loop {
-        let filter = DeliveryFilter { webhook: webhook.clone(), before, limit: 200 };
+        let filter = DeliveryFilter { webhook: webhook.clone(), before, limit: 200, ..DeliveryFilter::default() };
         let page = state.ledger.deliveries(filter).await?;
         looked_through += page.len();
         before = page.last().map(|delivery| delivery.id);

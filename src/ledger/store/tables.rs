@@ -16,7 +16,7 @@ use super::kept::{
     PendingRow, SpecRow, SpendRow, TaskRow, TranscriptRow,
 };
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Suspension, Token};
+use crate::ledger::rows::{Delivery, Generation, Happening, KeptAnswer, Suspension, Token};
 
 type Bytes = &'static [u8];
 pub type Writing<'t> = redb::Table<'t, Bytes, Bytes>;
@@ -177,6 +177,7 @@ tables! {
     spend: SpendRow,
     transcripts: TranscriptRow,
     happenings: HappeningRow,
+    deeds: Happening,
     logs: LogRow,
     log_sizes: LogSizeRow,
     tokens: Token,
