@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copies::Copied;
 use crate::http::api::state::{
-    AgentView, Condition, CopyView, CurrentIndex, IndexView, ProviderView, SECRET_MISSING, SkillView, Standing, WebhookView,
+    AgentView, Condition, CopyView, CurrentIndex, IndexView, ProviderView, SECRET_MISSING, SkillView, Standing,
+    WebhookView,
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::SkillName;

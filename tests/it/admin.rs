@@ -188,3 +188,19 @@ fn a_sample_is_sent_as_a_signed_delivery_and_refused_without_a_secret() {
     let refused = gateway.send("POST", "/api/webhooks/bare/deliver", &body).json();
     assert_eq!((&refused["code"], gateway.tasks().len()), (&json!("SH0408"), 2), "{refused}");
 }
+
+#[test]
+fn webhooks_are_searched_and_counted() {
+    let called = |name: &str| Webhook::of("github", secrets()).called(name);
+    let gateway = Gateway::start(Setup::with([called("deploy-one"), called("deploy-two"), called("review")]));
+    let found = |query: &str| {
+        let page = gateway.get(&format!("/api/webhooks?{query}")).json();
+        (page["items"].as_array().map(Vec::len), page["total"].clone(), page["next"].clone())
+    };
+    assert_eq!(found("search=DEPLOY"), (Some(2), json!(2), json!(null)));
+    assert_eq!(found("search=deploy&limit=1"), (Some(1), json!(2), json!("deploy-one")));
+    assert_eq!(found("search=deploy&limit=1&after=deploy-one"), (Some(1), json!(2), json!(null)));
+    // These have no conditions at all.
+    assert_eq!((found("state=not_ready").1, found("state=ready").1), (json!(3), json!(0)));
+    assert_eq!(gateway.get("/api/webhooks?state=asleep").json()["code"], "SH0902");
+}
