@@ -105,8 +105,8 @@ function useStale(when, reload) {
 }
 
 const PAGE = 200;
-/** Whoever scrolls far gets larger pages. */
-const PAGE_MOST = 2500;
+/** Whoever scrolls far gets larger pages, as large as the server gives. */
+const PAGE_MOST = 1000;
 
 /**
  * A list that comes in pages: `{items, total, error, loading, more, reload}`; `total` where the server counts them.
@@ -127,7 +127,7 @@ export function usePages(path, fields, { when, cursor = 'before', size = PAGE } 
     if (!path) return undefined;
     const abort = new AbortController();
     setState((old) => (old.key === key ? { ...old, loading: true } : empty));
-    const limit = isOrdered ? Math.min(Math.max(size, loaded.current), 10_000) : size;
+    const limit = isOrdered ? Math.min(Math.max(size, loaded.current), PAGE_MOST) : size;
     get(`${path}${query({ ...fields, limit })}`, { signal: abort.signal }).then(
       (page) => setState((old) => ({ key, total: page.total, ...merged(old.key === key && !isOrdered ? old : null, page), error: null, loading: false })),
       (error) => abort.signal.aborted || setState((old) => ({ ...old, key, error, loading: false })),

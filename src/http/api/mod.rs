@@ -193,10 +193,9 @@ impl Api {
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
-            Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
-            Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
-            Operation::Budgets => stats::budgets(state).await.map(|value| ok(&value)),
-            Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
+            Operation::Recent | Operation::Spending | Operation::Budgets | Operation::Picture => {
+                stats::answer(state, operation, query).await.map(|value| ok(&value))
+            }
             Operation::Validate => validate::validate(state, asked).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),

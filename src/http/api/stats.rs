@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::state::{ApiState, IndexView, WebhookView};
+use super::table::Operation;
 use super::{page, shown};
 use crate::error::{Code, Error, Result};
 use crate::ledger::spending::Used;
@@ -23,8 +24,18 @@ const DAYS_DEFAULT: u64 = 14;
 /// Webhooks of one picture when nothing else is asked for.
 const PICTURE_DEFAULT: u64 = 30;
 
+/// One of the operations on figures.
+pub async fn answer(state: &ApiState, operation: Operation, query: &Query) -> Result<Value> {
+    match operation {
+        Operation::Spending => spending(state, query).await,
+        Operation::Budgets => budgets(state).await,
+        Operation::Picture => picture(state, query),
+        _ => recent(state, query),
+    }
+}
+
 /// Deliveries by outcome, answer times and queue age of the last hours.
-pub fn recent(state: &ApiState, query: &Query) -> Result<Value> {
+fn recent(state: &ApiState, query: &Query) -> Result<Value> {
     let hours = query.number("hours")?.unwrap_or(HOURS_DEFAULT);
     let minutes = hours.saturating_mul(60);
     let minutes_each = minutes.div_ceil(SPANS).max(1);
@@ -49,7 +60,7 @@ fn before(now: Timestamp, long: Duration) -> Timestamp {
 }
 
 /// What runs cost, by day and webhook.
-pub async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
+async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
     let days = query.number("days")?.unwrap_or(DAYS_DEFAULT);
     let long = Duration::from_secs(days.saturating_sub(1).saturating_mul(24 * 60 * 60));
     let first = before(state.clock.now(), long);
@@ -63,7 +74,7 @@ pub async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
 
 /// What was used today of the budgets that there are, the most used first; webhooks without a budget stand there once
 /// they have used something.
-pub async fn budgets(state: &ApiState) -> Result<Value> {
+async fn budgets(state: &ApiState) -> Result<Value> {
     let (index, now) = (super::index::index(state)?, state.clock.now());
     let (used, depth) = (state.ledger.used(now).await?, state.ledger.depth().await?);
     let nothing = Used::default();
@@ -98,7 +109,7 @@ fn budget(used: &Used, daily: &DailyBudget) -> Value {
 }
 
 /// Provider, webhook, commands and agents of the webhooks whose text has `search` in it, with where each comes from.
-pub fn picture(state: &ApiState, query: &Query) -> Result<Value> {
+fn picture(state: &ApiState, query: &Query) -> Result<Value> {
     let index = super::index::index(state)?;
     let search = query.text("search").unwrap_or_default().to_lowercase();
     let limit = query.number("limit")?.unwrap_or(PICTURE_DEFAULT);

@@ -9,6 +9,7 @@ import { Listed } from '../rows.jsx';
 import { count, tail } from '../words.js';
 
 const COMMITS = 100;
+const REFRESH_MS = 5000;
 const aboutFiles = (one) => one.kind.startsWith('reconcile.') || one.kind.startsWith('change.');
 
 export function Changes({ id, fields }) {
@@ -34,7 +35,7 @@ export function Changes({ id, fields }) {
 
 /** Proposals have a page of their own. */
 function Waiting() {
-  const waiting = useResource('/api/status', { when: (one) => one.kind.startsWith('proposal.') }).value?.git?.proposals ?? [];
+  const waiting = useResource('/api/status', { when: (one) => one.kind.startsWith('proposal.'), every: REFRESH_MS }).value?.git?.proposals ?? [];
   if (!waiting.length) return null;
   return (
     <p class="notice">

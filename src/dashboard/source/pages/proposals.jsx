@@ -4,10 +4,12 @@ import { link, useResource } from '../hooks.js';
 import { Digest, Empty, Facts, Loaded, Outside, State } from '../parts.jsx';
 import { Effects } from './changes.jsx';
 
+/** Not every step of a proposal makes news: providers are asked now and then. */
+const REFRESH_MS = 5000;
 const aboutProposals = (one) => /^(proposal|repo|change)\./.test(one.kind);
 
 export function useProposals() {
-  return useResource('/api/status', { when: aboutProposals });
+  return useResource('/api/status', { when: aboutProposals, every: REFRESH_MS });
 }
 
 export function Proposals() {

@@ -329,15 +329,17 @@ function Test({ webhook }) {
 
 function Sent({ of }) {
   return (
-    <ul class="lines" role="status" aria-label="What was sent">
-      {of.sent.map((one) => (
-        <li key={one.delivery}>
-          {of.sample} was taken in as <a href={link('deliveries', one.delivery)}>{tail(one.delivery)}</a>
-          {one.tasks.length === 0 && '; no command matched it'}
-          {one.tasks.map((task) => <> · <a href={link('tasks', task)}>watch {tail(task)}</a></>)}
-        </li>
-      ))}
-    </ul>
+    <div role="status">
+      <ul class="lines" aria-label="What was sent">
+        {of.sent.map((one) => (
+          <li key={one.delivery}>
+            {of.sample} was taken in as <a href={link('deliveries', one.delivery)}>{tail(one.delivery)}</a>
+            {one.tasks.length === 0 && '; no command matched it'}
+            {one.tasks.map((task) => <> · <a href={link('tasks', task)}>watch {tail(task)}</a></>)}
+          </li>
+        ))}
+      </ul>
+    </div>
   );
 }
 
