@@ -165,7 +165,7 @@ function Lines({ text, label }) {
 }
 
 function toneOf(line) {
-  if (line.startsWith('@@')) return 'place';
+  if (/^(@@|diff |index |--- |\+\+\+ )/.test(line)) return 'place';
   return line.startsWith('+') ? 'plus' : line.startsWith('-') ? 'minus' : '';
 }
 

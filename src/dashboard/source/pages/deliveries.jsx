@@ -92,7 +92,7 @@ function One({ delivery, tasks }) {
         <Card title="Is it genuine">
           <Facts
             of={[
-              ['Signature', delivery.scheme ? <><State of="good">verified</State> by {delivery.scheme}</> : <State of="unsigned">no signature was asked for</State>],
+              ['Signature', delivery.scheme ? <><State of="ready">verified</State> by {delivery.scheme}</> : <State of="unsigned">no signature was asked for</State>],
               ['From', delivery.peer],
               ['Size', bytes(delivery.body_bytes)],
               ['Received', <When at={delivery.received_at} />],

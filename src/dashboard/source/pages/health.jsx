@@ -65,7 +65,7 @@ function Copies({ of, committed }) {
   return (
     <Card title="Cloud copies" wide>
       <div class="scroll" tabIndex={0} role="region" aria-label="Cloud copies">
-        <table>
+        <table class="whole">
           <thead><tr><th scope="col">Name</th><th scope="col">State</th><th scope="col">Lag</th><th scope="col">Holds</th><th scope="col">Since</th><th scope="col">Where</th></tr></thead>
           <tbody>
             {names.map((name) => {

@@ -31,24 +31,26 @@ function Standing({ status }) {
     <>
       <Verdict status={status} />
       <div class="grid">
-        <Card title="Queue" aside={<a href={link('tasks')}>All tasks</a>}>
-          <div class="figures">
-            <Figure number={queue.queued} name="queued" to={link('tasks', { state: 'queued' })} />
-            <Figure number={queue.running} name="running" to={link('tasks', { state: 'running' })} />
-            <Figure number={queue.awaiting_approval} name="to approve" to={link('tasks', { state: 'awaiting_approval' })} />
-            <Figure number={queue.dead} name="dead" to={link('tasks', { state: 'dead' })} bad={queue.dead > 0} />
-          </div>
-          <Facts
-            of={[
-              ['Paused until', queue.paused_until && <><When at={queue.paused_until} />: the agent’s usage limit is reached</>],
-              ['Waiting for an answer', queue.waiting_input > 0 && count(queue.waiting_input)],
-              ['Oldest queued', queue.oldest_queued_at && <When at={queue.oldest_queued_at} />],
-              ['Replies waiting', count(queue.outbox_waiting)],
-              ['Being checked', queue.checking > 0 && count(queue.checking)],
-            ]}
-          />
-        </Card>
-        <BudgetToday />
+        <div class="column">
+          <Card title="Queue" aside={<a href={link('tasks')}>All tasks</a>}>
+            <div class="figures">
+              <Figure number={queue.queued} name="queued" to={link('tasks', { state: 'queued' })} />
+              <Figure number={queue.running} name="running" to={link('tasks', { state: 'running' })} />
+              <Figure number={queue.awaiting_approval} name="to approve" to={link('tasks', { state: 'awaiting_approval' })} />
+              <Figure number={queue.dead} name="dead" to={link('tasks', { state: 'dead' })} bad={queue.dead > 0} />
+            </div>
+            <Facts
+              of={[
+                ['Paused until', queue.paused_until && <><When at={queue.paused_until} />: the agent’s usage limit is reached</>],
+                ['Waiting for an answer', queue.waiting_input > 0 && count(queue.waiting_input)],
+                ['Oldest queued', queue.oldest_queued_at && <When at={queue.oldest_queued_at} />],
+                ['Replies waiting', count(queue.outbox_waiting)],
+                ['Being checked', queue.checking > 0 && count(queue.checking)],
+              ]}
+            />
+          </Card>
+          <BudgetToday />
+        </div>
         <Card title="Routing state" aside={<a href={link('webhooks')}>All webhooks</a>}>
           {index ? (
             <>
@@ -65,7 +67,6 @@ function Standing({ status }) {
                   ['Revision', <Digest of={index.revision} label="Copy the whole revision" />],
                   ['Last pass', <When at={index.applied_at} />],
                   ['Remote', git && DISTANCES[git.remote.distance]],
-                  ['Push lag', status.push_lag_seconds > 0 && duration(status.push_lag_seconds * 1000)],
                   ['Proposals', git?.proposals.length > 0 && <a href={link('proposals')}>{count(git.proposals.length)} for review</a>],
                   ['Cloud copies', copies.length > 0 && <a href={link('health')}>{copies.every((copy) => !copy.trouble) ? `${count(copies.length)} in order` : 'one is in trouble'}</a>],
                   ['Push lag', status.push_lag_seconds > 0 ? duration(status.push_lag_seconds * 1000) : 'nothing waits to be pushed'],
