@@ -51,6 +51,8 @@ for (const { size, width, height, scheme } of stories) {
     for (const [name, hash] of Object.entries(PAGES)) {
       await open(page, hash);
       await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]'));
+      // The editor is loaded when it is needed, and judges what is in it.
+      if (name === 'file') await page.getByText('valid', { exact: true }).waitFor();
       await fits(page, `${name} ${size}`);
       await page.screenshot({ path: picture(`${name}-${size}-${scheme}`), fullPage: true });
       await accessible(page, `${name} ${size} ${scheme}`);
