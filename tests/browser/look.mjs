@@ -41,6 +41,22 @@ await story('every page can be reached and worked by keyboard alone', async (pag
   }
 });
 
+await story('news come as a stream, which goes on where it broke off', async (page) => {
+  const last = (await api('/api/status')).last_seq;
+  const asked = [];
+  await page.route('**/api/stream?*', (route) => {
+    asked.push(Number(new URL(route.request().url()).searchParams.get('since')));
+    // The first one breaks off behind a number; the others are the server's own.
+    const broken = `id: ${last - 1}\nevent: task.started\ndata: {"seq": ${last - 1}, "kind": "task.started"}\n\n`;
+    return asked.length > 1 ? route.continue() : route.fulfill({ contentType: 'text/event-stream', body: broken });
+  });
+  await open(page, '#/tasks');
+  await until('the second stream', async () => asked.length > 1);
+  equal(asked, [last, last - 1], 'the numbers from which on was asked');
+  await comment('@agent analyze it once more');
+  await page.getByText('2 tasks', { exact: true }).waitFor();
+});
+
 await story('a server that goes away is said, and what was there stays', async (page, { complaints, context }) => {
   await open(page, '#/tasks');
   await page.getByRole('table', { name: 'Tasks' }).waitFor();
