@@ -14,7 +14,6 @@ mod lease;
 mod log;
 mod outbox;
 
-pub use approve::approves;
 pub use budget::{ALL as ALL_WEBHOOKS, key as spend_key};
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
 #[cfg(test)]
