@@ -366,10 +366,8 @@ fn no_lease_has_two_holders_within_the_bound_of_the_clocks() {
                     }
                 }
                 // Somebody looks for the dead, and takes what they held.
-                6 | 7 if alive_until[node] >= now => {
-                    if holder.is_none_or(|holder| alive_until[holder] < now) {
-                        holder = Some(node);
-                    }
+                6 | 7 if alive_until[node] >= now && holder.is_none_or(|holder| alive_until[holder] < now) => {
+                    holder = Some(node);
                 }
                 // A partition or a pause.
                 8 => now += random.below(50_000),
