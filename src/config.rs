@@ -4,6 +4,7 @@
 mod agent;
 mod copies;
 mod ledger;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::model::ids::ProviderName;
 pub use agent::Agent;
 pub use copies::Copy;
 pub use ledger::{Ledger, LedgerPlace, tells_a_password};
+pub use queue::Queue;
 
 /// The name of the settings file beside `.claude/`.
 pub const FILE: &str = "skillhook.toml";
@@ -203,24 +205,6 @@ impl Default for Changes {
     fn default() -> Self {
         let WriteModes { api, cli, chat, agent } = WriteModes::default();
         Self { api, cli, chat, agent }
-    }
-}
-
-/// The queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Queue {
-    /// Runs at once, over all webhooks; 0 runs none.
-    pub running_max: usize,
-    /// Finished work is forgotten after so many days.
-    pub keep_days: u64,
-    /// Memory for the ledger's pages, in MiB.
-    pub cache_mib: usize,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { running_max: 2, keep_days: 30, cache_mib: 64 }
     }
 }
 

@@ -35,6 +35,8 @@ fn options(config: &Config) -> Result<ledger::Options> {
         shared,
         cache_bytes: config.settings.queue.cache_mib << 20,
         keep: Duration::from_secs(config.settings.queue.keep_days.saturating_mul(24 * 60 * 60)),
+        keep_bytes: config.settings.queue.keep_mib.saturating_mul(1 << 20),
+        keep_deeds: Duration::from_secs(config.settings.queue.keep_audit_days.saturating_mul(24 * 60 * 60)),
         ..ledger::Options::default()
     })
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ use crate::reconcile::pass::{Parts, Published, Reconciler};
 use crate::reconcile::pause::Pause;
 use crate::reconcile::record::{Progress, Recorder};
 use crate::reconcile::source::{Bell, Source};
-use crate::reconcile::versions::Versions;
+use crate::reconcile::versions::{Ages, Versions};
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
 use crate::respond::caller::Caller;
@@ -190,6 +190,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let socket = Listener::unix(&config.admin_socket())?;
     let runs_socket = Listener::unix(&config.runs_socket())?;
     let origins = Origins::open(config.data.join("origins"))?;
+    let proposed = Arc::new(Notify::new());
     let changes = Changes::new(change::Parts {
         root: config.root.clone(),
         repository: repository.clone(),
@@ -197,10 +198,12 @@ pub async fn start(config: Config) -> Result<Service> {
         activator: activator.clone(),
         published: published.clone(),
         origins: origins.clone(),
+        pause: pause.clone(),
         rules: rules(&config),
         modes: write_modes(&config),
         clock: clock.clone(),
         network: Duration::from_secs(config.settings.git.network_seconds),
+        proposed: Arc::clone(&proposed),
     })?;
     let address = |listener: &Listener| {
         listener.address().ok_or_else(|| Error::new(Code::ListenFailed, "the address cannot be told"))
@@ -221,6 +224,7 @@ pub async fn start(config: Config) -> Result<Service> {
             pause: pause.clone(),
             rules: rules(&config),
             clock: clock.clone(),
+            ages: Ages::default(),
         }),
         metrics: metrics.clone(),
         clock: clock.clone(),
@@ -235,6 +239,7 @@ pub async fn start(config: Config) -> Result<Service> {
         },
         stop: stop.clone(),
         receiver_url: receiver_url(&config, receiver_address),
+        daily: runs::daily(&config),
     });
     let (progress_sender, progress) = watch::channel(Progress::default());
     let copies = copies::copies(&config, &repository, &clock, &metrics)?;
@@ -344,6 +349,7 @@ pub async fn start(config: Config) -> Result<Service> {
         clock: clock.clone(),
         network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
+        proposed,
     };
     spawn(&mut tasks, "reviews", reviews.run(stop.clone()));
     let sender = Sender {

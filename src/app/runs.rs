@@ -49,13 +49,18 @@ pub(super) fn worker(
         model: Some(settings.agent.model.clone()).filter(|model| !model.is_empty()),
         max_turns: settings.agent.max_turns,
         budget_usd: settings.agent.budget_usd,
-        daily: DailyBudget { usd: settings.agent.usd_per_day, runs: settings.agent.runs_per_day },
+        daily: daily(config),
         known_secrets: knowing.secrets,
         newest_revision: knowing.newest_revision,
         clock: clock.clone(),
         metrics: metrics.clone(),
         drain: Duration::from_secs(settings.server.drain_seconds),
     })
+}
+
+/// What all runs together may use in one day.
+pub(super) fn daily(config: &Config) -> DailyBudget {
+    DailyBudget { usd: config.settings.agent.usd_per_day, runs: config.settings.agent.runs_per_day }
 }
 
 /// Secrets of webhooks and providers, and the credentials of the agent program.

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copies::Copied;
 use crate::http::api::state::{
-    AgentView, Condition, CurrentIndex, IndexView, ProviderView, SkillView, Standing, WebhookView,
+    AgentView, Condition, CopyView, CurrentIndex, IndexView, ProviderView, SECRET_MISSING, SkillView, Standing,
+    WebhookView,
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::{SkillName, WebhookId};
@@ -20,10 +21,6 @@ use crate::reconcile::record::Progress;
 use crate::reconcile::source::Distance;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
-
-/// Why a webhook refuses that nobody has given a secret to. Of one that was added it is said in the log, of the built-in
-/// ones not: who needs only one of them sets only that secret.
-const SECRET_MISSING: &str = "SecretMissing";
 
 /// Where news come from.
 pub(super) struct News {
@@ -78,6 +75,16 @@ struct Look<'a> {
     since: &'a mut BTreeMap<String, (bool, String, Timestamp)>,
 }
 
+fn copy_view(copied: &Copied) -> CopyView {
+    CopyView {
+        place: copied.place.clone(),
+        commit: copied.commit.clone(),
+        at: copied.at,
+        trouble: copied.trouble.clone(),
+        behind_since: copied.behind_since,
+    }
+}
+
 impl Look<'_> {
     fn view(&mut self) -> IndexView {
         let observed = &self.newest.state.observed;
@@ -107,6 +114,7 @@ impl Look<'_> {
             revision: self.newest.served.digest,
             applied_at: self.newest.report.at,
             recorded: self.recorded.clone(),
+            copies: self.copies.iter().map(|(name, copied)| (name.clone(), copy_view(copied))).collect(),
             webhooks,
             skills,
             agents,
@@ -126,6 +134,7 @@ impl Look<'_> {
             .collect();
         let (ready, reason, message) = self.readiness(entry);
         let condition = self.condition(&name, Standing::Ready, ready, reason, message, entry.generation);
+        // Of the built-in ones it is not said: who needs only one of them sets only that secret.
         if reason == SECRET_MISSING && !entry.spec.builtin && condition.last_transition == self.now {
             tracing::warn!("{name} is not served: {}", condition.message);
         }
@@ -136,7 +145,13 @@ impl Look<'_> {
         }
         conditions.extend(self.recording(&name, entry.generation));
         conditions.extend(self.copying(&name, entry.generation));
-        WebhookView { spec: entry.spec.clone(), generation: entry.generation, conditions, diagnostics: held }
+        WebhookView {
+            spec: entry.spec.clone(),
+            sources: entry.sources.iter().cloned().collect(),
+            generation: entry.generation,
+            conditions,
+            diagnostics: held,
+        }
     }
 
     fn provider(&self, definition: &Definition) -> ProviderView {

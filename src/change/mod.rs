@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use self::judging::WouldBe;
 use self::staging::Touched;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Ledger;
+use crate::ledger::rows::Deed;
 use crate::model::capability::Widening;
 use crate::model::change::{self, ChangeSet, Edit, WriteMode, WriteModes};
 use crate::model::check::Rules;
@@ -35,6 +36,7 @@ use crate::reconcile::embedded;
 use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::{Entry, Origins, Recorded, Ticket};
 use crate::reconcile::pass::Published;
+use crate::reconcile::pause::Pause;
 use crate::repo::{BranchFile, BranchRequest, Directory, Repository};
 use crate::seam::Clock;
 
@@ -42,6 +44,9 @@ use crate::seam::Clock;
 const PASS_MAX: Duration = Duration::from_secs(30);
 /// How long a commit is waited for; the change is in force before.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
+
+/// What is said about a change that is written while nothing is put in force.
+const SUSPENDED: &str = "it is written; the reconciler is suspended, and `skillhook resume` puts it in force";
 
 /// How long the commit of somebody else's edit of the same file is waited for.
 const OTHERS_MAX: Duration = Duration::from_secs(5);
@@ -54,11 +59,15 @@ pub struct Parts {
     pub activator: Activator,
     pub published: watch::Receiver<Option<Published>>,
     pub origins: Origins,
+    /// While it is on, what is written is not put in force.
+    pub pause: Pause,
     pub rules: Rules,
     pub modes: WriteModes,
     pub clock: Clock,
     /// For calls to the remote.
     pub network: Duration,
+    /// Told of every proposal.
+    pub proposed: Arc<Notify>,
 }
 
 /// Carries out change sets. A cheap handle.
@@ -234,7 +243,10 @@ impl Changes {
             return Ok(self.answer(&prepared, Status::Unchanged));
         }
         if prepared.mode == WriteMode::Propose {
-            return self.propose(&set, &prepared).await;
+            let applied = self.propose(&set, &prepared).await?;
+            self.shared.parts.proposed.notify_one();
+            self.record("change.proposed", &set, &applied).await;
+            return Ok(applied);
         }
         let entry = Entry {
             origin: set.authority.origin,
@@ -242,18 +254,40 @@ impl Changes {
             at: self.shared.parts.clock.now(),
             files: prepared.edits.iter().map(|edit| (edit.path.clone(), edit.digest())).collect(),
         };
-        self.shared.parts.origins.others_recorded(&entry, OTHERS_MAX).await;
+        // Nobody's edits are committed while the reconciler is suspended.
+        if !self.shared.parts.pause.is_on() {
+            self.shared.parts.origins.others_recorded(&entry, OTHERS_MAX).await;
+        }
         let (this, edits) = (self.clone(), prepared.edits.clone());
         let ticket = blocking(move || Ok::<_, Refused>(this.write(entry, &edits)?)).await?;
         let pass = self.activate(&prepared.edits);
         self.shared.parts.origins.written(&ticket, pass);
         let applied = self.answer(&prepared, Status::Written);
+        self.record("change.written", &set, &applied).await;
         if wait == Wait::No {
             return Ok(applied);
         }
         let applied = self.in_force(&prepared, pass, applied).await?;
         drop(turn);
-        Ok(if wait == Wait::Committed { self.committed(ticket, applied).await } else { applied })
+        Ok(match (wait, applied.status) {
+            (Wait::Committed, Status::Live) => self.committed(ticket, applied).await,
+            _ => applied,
+        })
+    }
+
+    /// Keeps who changed what; git says the same with each commit. A change is not undone for the want of it.
+    async fn record(&self, kind: &str, set: &ChangeSet, applied: &Applied) {
+        let paths: Vec<&str> = applied.files.keys().map(String::as_str).collect();
+        let deed = Deed {
+            kind: kind.to_owned(),
+            actor: set.authority.actor.clone(),
+            webhook: applied.webhook.clone(),
+            message: format!("{}: {}", change::title(&set.title), paths.join(", ")),
+            ..Deed::default()
+        };
+        if let Err(error) = self.shared.parts.ledger.record(deed).await {
+            tracing::error!(error = error.internal(), kind, "a change is missing in the list of what was done");
+        }
     }
 
     /// Looks at everything and decides how; writes nothing.
@@ -291,13 +325,17 @@ impl Changes {
         self.shared.parts.activator.activate_after_deletion(scope, "change", deleted.collect())
     }
 
-    /// Waits for the pass, and sees whether it put in force what was written.
+    /// Waits for the pass, and sees whether it put in force what was written. It does not while the reconciler is
+    /// suspended: then that is said, and the change stays written.
     async fn in_force(&self, prepared: &Prepared, pass: u64, applied: Applied) -> Result<Applied, Refused> {
         if !self.shared.parts.activator.finished(pass, PASS_MAX).await {
             let message = "the change is written, but the pass over it takes too long";
             return Err(Error::new(Code::TimedOut, message).hint("`skillhook status` shows what it does").into());
         }
         let published = self.published()?;
+        if published.report.number < pass && self.shared.parts.pause.is_on() {
+            return Ok(Applied { note: Some(SUSPENDED.to_owned()), ..applied });
+        }
         if published.report.number < pass {
             let message = "the change is written, but the pass over it failed: it is tried again";
             return Err(Error::new(Code::NotReady, message).hint("`skillhook status` shows why").into());

@@ -7,6 +7,7 @@ use super::client::{Client, DEADLINE, Route};
 use super::context::Context;
 use super::exit::Exit;
 use super::kind::{Kind, Target, TargetParser};
+use super::watch::Watch;
 use super::{record, sheet};
 use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::did_you_mean;
@@ -24,6 +25,9 @@ Examples:
   skillhook get webhook github -o yaml
   skillhook get tasks --state running,dead --webhook github
   skillhook get deliveries --limit 5 -o wide
+  skillhook get tasks -w --state running,queued
+  skillhook get webhooks --sort -updated_at
+  skillhook get audit
   skillhook get tasks -o name | head -1")]
 pub struct Get {
     /// What to list, or KIND/NAME
@@ -43,6 +47,12 @@ pub struct Get {
     /// Tasks and deliveries: only those before this id
     #[arg(long, value_name = "ID")]
     before: Option<String>,
+    /// The field that orders the list, with `-` in front from its end (`created_at`, `-updated_at`, `name`, …)
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    sort: Option<String>,
+    /// Stay, and show each item again that changes
+    #[arg(short, long)]
+    watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +78,10 @@ impl Get {
         let client = context.client()?;
         let kind = self.target.kind;
         if let Some(name) = one_name(self.target.name.as_deref(), self.name.as_deref())? {
+            if self.watch {
+                return Err(Error::new(Code::Usage, "`--watch` is for lists")
+                    .hint("`skillhook events -w` tells all that happens"));
+            }
             let found = one(&client, kind, name).await?;
             if context.output.format.is_machine() {
                 context.output.record(&found);
@@ -83,40 +97,55 @@ impl Get {
         if kind != Kind::Tasks && !self.state.is_empty() {
             return Err(Error::new(Code::Usage, "`--state` is for tasks"));
         }
+        let watch = if self.watch { Some(Watch::begin(&client).await?) } else { None };
         let (items, more) = self.pages(&client).await?;
+        if let Some(watch) = watch {
+            watch.go_on(&self, &client, context, &items).await?;
+            return Ok(Exit::Done);
+        }
         context.output.list(kind.sheet(), &items);
-        if let Some(before) = more.filter(|_| kind.has_pages()) {
+        if let Some(before) = more.filter(|_| kind.has_pages() && !self.is_oldest_first()) {
             context.output.note(&format!("there may be more: add `--before {before}` or a larger `--limit`"));
         }
         Ok(Exit::Done)
     }
 
+    pub fn kind(&self) -> Kind {
+        self.target.kind
+    }
+
+    fn is_oldest_first(&self) -> bool {
+        self.sort.as_ref().is_some_and(|sort| !sort.starts_with('-'))
+    }
+
     /// At most `limit` items where they come in pages, and the cursor of those that are left.
-    async fn pages(&self, client: &Client) -> Result<(Vec<Value>, Option<String>)> {
+    pub async fn pages(&self, client: &Client) -> Result<(Vec<Value>, Option<String>)> {
         let plural = self.target.kind.sheet().plural;
-        let (mut items, mut before) = (Vec::new(), self.before.clone());
+        let (mut items, mut cursor) = (Vec::new(), None);
         for _ in 0..PAGES_MAX {
-            let mut route = Route::api(&[plural]);
+            let mut route = Route::api(&[plural]).with_some("sort", self.sort.as_deref());
+            let newest_first = self.target.kind.has_pages() && !self.is_oldest_first();
             if self.target.kind.has_pages() {
                 let states = (!self.state.is_empty()).then(|| self.state.join(","));
                 let wanted = self.limit.saturating_sub(items.len()).min(PAGE_ITEMS_MAX);
                 route = route
                     .with("limit", wanted.max(1))
                     .with_some("webhook", self.webhook.as_deref())
-                    .with_some("state", states)
-                    .with_some("before", before.as_deref());
+                    .with_some("state", states);
             }
+            let before = if newest_first { cursor.take().or_else(|| self.before.clone()) } else { self.before.clone() };
+            route = route.with_some("before", before).with_some("after", cursor);
             let (page, next) = items_of(client.get(route, DEADLINE).await?);
             items.extend(page);
-            before = next;
-            if before.is_none() || (self.target.kind.has_pages() && items.len() >= self.limit) {
+            cursor = next;
+            if cursor.is_none() || (self.target.kind.has_pages() && items.len() >= self.limit) {
                 break;
             }
         }
         if self.target.kind.has_pages() {
             items.truncate(self.limit);
         }
-        Ok((items, before))
+        Ok((items, cursor))
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Kind {
     DeadLetters,
     #[value(aliases = ["delivery", "dlv", "d"])]
     Deliveries,
+    /// Who changed, approved, replayed what
+    Audit,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Approvals => &APPROVALS,
             Kind::DeadLetters => &DEAD_LETTERS,
             Kind::Deliveries => &DELIVERIES,
+            Kind::Audit => &AUDIT,
         }
     }
 
@@ -46,14 +49,14 @@ impl Kind {
     pub fn has_address(self) -> bool {
         match self {
             Kind::Webhooks | Kind::Tasks | Kind::Deliveries => true,
-            Kind::Skills | Kind::Agents | Kind::Providers | Kind::Approvals | Kind::DeadLetters => false,
+            Kind::Skills | Kind::Agents | Kind::Providers | Kind::Approvals | Kind::DeadLetters | Kind::Audit => false,
         }
     }
 
     /// Whether there may be so many that they come in pages, the newest first.
     pub fn has_pages(self) -> bool {
         match self {
-            Kind::Tasks | Kind::Approvals | Kind::DeadLetters | Kind::Deliveries => true,
+            Kind::Tasks | Kind::Approvals | Kind::DeadLetters | Kind::Deliveries | Kind::Audit => true,
             Kind::Webhooks | Kind::Skills | Kind::Agents | Kind::Providers => false,
         }
     }
@@ -216,6 +219,22 @@ const DELIVERIES: Sheet = Sheet {
         column("AGE", Age, &["/received_at"]),
         wide("ACTOR", Text, &["/actor", "/items/0/event/actor/id"]),
         wide("GENERATION", Text, &["/generation"]),
+    ],
+};
+
+const AUDIT: Sheet = Sheet {
+    singular: "audit",
+    plural: "audit",
+    name: &["/seq"],
+    columns: &[
+        column("NUMBER", Text, &["/seq"]),
+        column("AGE", Age, &["/at"]),
+        column("ACTOR", Text, &["/actor"]),
+        column("DEED", Text, &["/kind"]),
+        column("WEBHOOK", Text, &["/webhook"]),
+        column("MESSAGE", Prose, &["/message"]),
+        wide("TASK", Text, &["/task"]),
+        wide("DELIVERY", Text, &["/delivery"]),
     ],
 };
 

@@ -35,6 +35,7 @@ mod task;
 mod token;
 mod trigger;
 mod versions;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

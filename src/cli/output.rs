@@ -262,7 +262,7 @@ pub fn json(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn yaml(value: &Value) -> String {
+pub fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_else(|_| json(value))
 }
 

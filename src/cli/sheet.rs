@@ -65,6 +65,15 @@ const MARK_END: char = '\u{2060}';
 
 /// The items as aligned columns with a heading.
 pub fn table(sheet: &Sheet, items: &[Value], wide: bool) -> String {
+    aligned(sheet, items, wide)
+}
+
+/// As [`table`], without the heading, for items that come later.
+pub fn rows(sheet: &Sheet, items: &[Value], wide: bool) -> String {
+    aligned(sheet, items, wide).split_once('\n').map_or_else(String::new, |(_, rows)| rows.to_owned())
+}
+
+fn aligned(sheet: &Sheet, items: &[Value], wide: bool) -> String {
     let now = Clock::System.now();
     let columns: Vec<&Column> = sheet.columns.iter().filter(|column| wide || !column.wide).collect();
     let mut table = Table::new();

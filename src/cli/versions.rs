@@ -138,7 +138,7 @@ const COMMITS: Sheet = Sheet {
 
 impl History {
     pub fn run(self, context: &Context) -> Result<Exit> {
-        let entries = repository(&context.config()?)?.history(self.path.as_deref(), self.limit)?;
+        let entries = repository(&context.config()?)?.history(self.path.as_deref(), None, self.limit)?;
         let items = entries.iter().map(|entry| {
             let mut item = serde_json::to_value(entry).unwrap_or_default();
             item["short"] = json!(entry.commit.short());

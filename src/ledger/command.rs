@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::encode::{EncodedAccept, EncodedTask};
-use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token, Used};
 use super::store::kept::{PendingRow, TranscriptRow};
 use super::{Accepted, Finish, Interrupted, LeaseRequest};
 use crate::error::Result;
@@ -86,6 +86,12 @@ pub enum Command {
     Suspend {
         webhook: Option<WebhookId>,
         on: bool,
+        by: String,
+    },
+    /// What a running task has used so far.
+    Measured {
+        task: TaskId,
+        used: Used,
     },
     Note {
         kind: String,
@@ -164,6 +170,10 @@ pub enum Forget {
     Answers {
         ids: Vec<Vec<u8>>,
         now: Timestamp,
+    },
+    /// What somebody did long ago.
+    Deeds {
+        numbers: Vec<Vec<u8>>,
     },
 }
 

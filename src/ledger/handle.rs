@@ -13,7 +13,7 @@ use super::command::{Answer, Command, Job, OutboxDone, Reply, Reserve};
 use super::encode::{EncodedAccept, EncodedTask};
 use super::follow::Touched;
 use super::lanes::{Lane, Lanes};
-use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
+use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token, Used};
 use super::store::database::{Settings, Store};
 use super::store::engine::Engine;
 use super::store::kept::TranscriptRow;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub lanes: Lanes,
     pub clock: Clock,
     pub keep: Duration,
+    pub keep_bytes: u64,
+    pub keep_deeds: Duration,
     pub healthy: AtomicBool,
     pub commits: AtomicU64,
     pub reads: Semaphore,
@@ -112,6 +114,8 @@ impl Ledger {
             lanes: Lanes::default(),
             clock: options.clock.clone(),
             keep: options.keep,
+            keep_bytes: options.keep_bytes,
+            keep_deeds: options.keep_deeds,
             healthy: AtomicBool::new(true),
             commits: AtomicU64::new(0),
             reads: Semaphore::new(READS_MAX),
@@ -334,8 +338,13 @@ impl Ledger {
     }
 
     /// Holds a webhook's tasks back (its deliveries are stored), or lets them go; `None` is the reconciler.
-    pub async fn suspend(&self, webhook: Option<WebhookId>, on: bool) -> Result<()> {
-        self.tell(0, Command::Suspend { webhook, on }).await
+    pub async fn suspend(&self, webhook: Option<WebhookId>, on: bool, by: &str) -> Result<()> {
+        self.tell(by.len(), Command::Suspend { webhook, on, by: by.to_owned() }).await
+    }
+
+    /// Says what a running task has used so far.
+    pub async fn measured(&self, task: TaskId, used: Used) -> Result<()> {
+        self.tell(0, Command::Measured { task, used }).await
     }
 
     /// Says that something happened; on the maintenance lane.

@@ -26,6 +26,7 @@ mod transition;
 mod writer;
 
 pub use command::Reserve;
+pub use reads::Page;
 pub use store::database::OnDamage;
 pub use store::salvage::Salvage;
 pub use store::shared::{About, NodeSeen, Settings as SharedSettings};
@@ -56,6 +57,10 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Finished work older than this is forgotten by [`Ledger::maintain`].
     pub keep: Duration,
+    /// When bodies, logs and answers of finished work take more than this together, the oldest is forgotten, in bytes.
+    pub keep_bytes: u64,
+    /// What somebody did is known for so long.
+    pub keep_deeds: Duration,
     /// A file up to this size is verified as a whole whenever it is opened (1 ms a MB); above it, every commit leaves
     /// what a quick recovery needs, and rows are verified as they are read.
     pub verify_bytes_max: u64,
@@ -71,6 +76,8 @@ impl Default for Options {
         Self {
             cache_bytes: 64 * 1024 * 1024,
             keep: Duration::from_secs(30 * 24 * 60 * 60),
+            keep_bytes: 4 << 30,
+            keep_deeds: Duration::from_secs(366 * 24 * 60 * 60),
             verify_bytes_max: 256 * 1024 * 1024,
             on_damage: OnDamage::Salvage,
             clock: Clock::System,
@@ -188,6 +195,16 @@ pub struct TaskFilter {
     pub limit: usize,
     /// Only those before this one (newest first).
     pub before: Option<TaskId>,
+    /// Only those after this one, the oldest first.
+    pub after: Option<TaskId>,
+    /// The oldest first, also without `after`.
+    pub oldest_first: bool,
+}
+
+impl TaskFilter {
+    pub(in crate::ledger) fn is_oldest_first(&self) -> bool {
+        self.oldest_first || self.after.is_some()
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -195,6 +212,22 @@ pub struct DeliveryFilter {
     pub webhook: Option<WebhookId>,
     pub limit: usize,
     pub before: Option<DeliveryId>,
+    /// Only those after this one, the oldest first.
+    pub after: Option<DeliveryId>,
+    /// The oldest first, also without `after`.
+    pub oldest_first: bool,
+}
+
+/// What somebody did, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct DeedFilter {
+    /// Whole kinds, or `approval.*`; empty: all.
+    pub kinds: Vec<String>,
+    /// Only those of whoever has this in his name.
+    pub actor: Option<String>,
+    pub limit: usize,
+    /// Only those before this number.
+    pub before: Option<u64>,
 }
 
 /// How much waits, for health and metrics.

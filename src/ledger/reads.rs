@@ -16,10 +16,10 @@ use super::store::kept::{
     BodyRow, CallRow, ConversationRow, HappeningRow, LiveRow, LogRow, OutboxRow, PendingRow, SpecRow, TaskRow,
     TranscriptRow,
 };
-use super::store::tables::{DeadMark, Entry, Reader, TaskOf, join};
+use super::store::tables::{DeadMark, Entry, Reader, Reading, Rows, TaskOf, join};
 use super::store::{Failure, damaged_file, unavailable};
 use super::transition::{log_key, second_id};
-use super::{DeliveryFilter, Ledger, TaskFilter};
+use super::{DeedFilter, DeliveryFilter, Ledger, TaskFilter};
 use crate::error::{Code, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::ids::{DeliveryId, OutboxId, TaskId, WebhookId};
@@ -29,7 +29,14 @@ use crate::model::task::{Task, TaskState};
 /// Most rows of one answer.
 pub const LIST_MAX: usize = 1_000;
 /// Most rows that one list looks at.
-const SCANNED_MAX: usize = 200_000;
+const SCANNED_MAX: usize = if cfg!(test) { 500 } else { 200_000 };
+
+/// Some of a list, and the last item that was looked at, if there may be more behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T, I> {
+    pub items: Vec<T>,
+    pub next: Option<I>,
+}
 
 impl Ledger {
     pub async fn task(&self, task: TaskId) -> Result<Option<Task>> {
@@ -38,6 +45,11 @@ impl Ledger {
 
     /// Newest first. A limit of 0 or above 1,000 means 1,000.
     pub async fn tasks(&self, filter: TaskFilter) -> Result<Vec<Task>> {
+        self.tasks_page(filter).await.map(|page| page.items)
+    }
+
+    /// As [`Ledger::tasks`], with where the rest begins.
+    pub async fn tasks_page(&self, filter: TaskFilter) -> Result<Page<Task, TaskId>> {
         self.read(move |reader| list_tasks(reader, &filter)).await
     }
 
@@ -56,6 +68,11 @@ impl Ledger {
 
     /// Newest first. A limit of 0 or above 1,000 means 1,000.
     pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>> {
+        self.deliveries_page(filter).await.map(|page| page.items)
+    }
+
+    /// As [`Ledger::deliveries`], with where the rest begins.
+    pub async fn deliveries_page(&self, filter: DeliveryFilter) -> Result<Page<Delivery, DeliveryId>> {
         self.read(move |reader| list_deliveries(reader, &filter)).await
     }
 
@@ -133,6 +150,11 @@ impl Ledger {
         })
     }
 
+    /// What somebody did, newest first.
+    pub async fn deeds(&self, filter: DeedFilter) -> Result<Page<Happening, u64>> {
+        self.read(move |reader| list_deeds(reader, &filter)).await
+    }
+
     /// What happened after `since`, oldest first; waits up to `wait` when there is nothing yet.
     pub async fn happenings(&self, since: u64, limit: usize, wait: Duration) -> Result<Vec<Happening>> {
         let mut last_seq = self.shared().last_seq.subscribe();
@@ -179,23 +201,33 @@ fn with_spec(reader: &Reader, id: TaskId, row: TaskRow) -> Result<Task, Failure>
     }
 }
 
-fn list_tasks(reader: &Reader, filter: &TaskFilter) -> Result<Vec<Task>, Failure> {
+fn list_tasks(reader: &Reader, filter: &TaskFilter) -> Result<Page<Task, TaskId>, Failure> {
     let limit = bounded(filter.limit);
-    let mut tasks = match filter.delivery {
-        Some(delivery) => tasks_of(reader, delivery, filter)?,
+    let looked = match filter.delivery {
+        Some(delivery) => vec![Looked { found: tasks_of(reader, delivery, filter)?, stopped: None }],
+        None if filter.states == [TaskState::Dead] => vec![dead_tasks(reader, filter, limit)?],
         None => {
-            let mut tasks = newest_of::<LiveRow>(reader, filter, limit, |live| live.task)?;
-            if filter.states == [TaskState::Dead] {
-                tasks = dead_tasks(reader, filter, limit)?;
-            } else if filter.states.is_empty() || filter.states.iter().any(|state| state.is_terminal()) {
-                tasks.extend(newest_of::<TaskRow>(reader, filter, limit, |row| row)?);
+            let mut looked = vec![newest_of::<LiveRow>(reader, filter, limit, |live| live.task)?];
+            if filter.states.is_empty() || filter.states.iter().any(|state| state.is_terminal()) {
+                looked.push(newest_of::<TaskRow>(reader, filter, limit, |row| row)?);
             }
-            tasks
+            looked
         }
     };
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.spec.id));
-    tasks.truncate(limit);
-    Ok(tasks)
+    let oldest_first = filter.is_oldest_first();
+    let stops = looked.iter().filter_map(|looked| Uuid::from_slice(looked.stopped.as_ref()?).ok()).map(TaskId);
+    // Of what lies behind the place where one of the tables was left, not all is known.
+    let stop = if oldest_first { stops.min() } else { stops.max() };
+    let is_before =
+        |task: &Task| stop.is_none_or(|stop| if oldest_first { task.spec.id <= stop } else { task.spec.id >= stop });
+    let mut items: Vec<Task> = looked.into_iter().flat_map(|looked| looked.found).filter(is_before).collect();
+    items.sort_by_key(|task| std::cmp::Reverse(task.spec.id));
+    if oldest_first {
+        items.reverse();
+    }
+    let next = if items.len() < limit { stop } else { items.get(limit - 1).map(|task| task.spec.id) };
+    items.truncate(limit);
+    Ok(Page { items, next })
 }
 
 fn newest_of<R: Row>(
@@ -203,11 +235,11 @@ fn newest_of<R: Row>(
     filter: &TaskFilter,
     limit: usize,
     task_row: impl Fn(R) -> TaskRow,
-) -> Result<Vec<Task>, Failure> {
+) -> Result<Looked<Task>, Failure> {
     let rows = reader.rows::<R>()?;
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
-    collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, row| match Uuid::from_slice(key) {
+    let keys = (filter.after.map(|id| *id.as_bytes()), filter.before.map(|id| *id.as_bytes()));
+    let range = between(&rows, &keys, filter.is_oldest_first())?;
+    collect(range, limit, |key, row| match Uuid::from_slice(key) {
         Ok(id) => Some(task_row(row))
             .filter(|row| fits(filter, row))
             .map(|row| with_spec(reader, TaskId(id), row))
@@ -216,12 +248,27 @@ fn newest_of<R: Row>(
     })
 }
 
-fn dead_tasks(reader: &Reader, filter: &TaskFilter, limit: usize) -> Result<Vec<Task>, Failure> {
+/// The rows whose keys lie between two others, in one direction or the other.
+fn between<'r, R: Row>(
+    rows: &'r Rows<Reading, R>,
+    (after, before): &'r (Option<[u8; 16]>, Option<[u8; 16]>),
+    oldest_first: bool,
+) -> Result<Box<dyn Iterator<Item = Entry<R>> + 'r>, Failure> {
+    if matches!((after, before), (Some(after), Some(before)) if after >= before) {
+        return Ok(Box::new(std::iter::empty()));
+    }
+    let bound =
+        |key: &'r Option<[u8; 16]>| key.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    let range = rows.range(bound(after), bound(before))?;
+    Ok(if oldest_first { Box::new(range) } else { Box::new(range.rev()) })
+}
+
+fn dead_tasks(reader: &Reader, filter: &TaskFilter, limit: usize) -> Result<Looked<Task>, Failure> {
     let rows = reader.rows::<DeadMark>()?;
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    let keys = (filter.after.map(|id| *id.as_bytes()), filter.before.map(|id| *id.as_bytes()));
+    let range = between(&rows, &keys, filter.is_oldest_first())?;
     let wanted = |task: &Task| filter.webhook.as_ref().is_none_or(|webhook| *webhook == task.spec.webhook);
-    collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |key, _| match Uuid::from_slice(key) {
+    collect(range, limit, |key, _| match Uuid::from_slice(key) {
         Ok(id) => Ok(read_task(reader, TaskId(id))?.filter(wanted)),
         Err(_) => Ok(None),
     })
@@ -232,6 +279,7 @@ fn tasks_of(reader: &Reader, delivery: DeliveryId, filter: &TaskFilter) -> Resul
     let fits = |task: &Task| {
         (filter.states.is_empty() || filter.states.contains(&task.state))
             && filter.before.is_none_or(|before| task.spec.id < before)
+            && filter.after.is_none_or(|after| task.spec.id > after)
             && filter.webhook.as_ref().is_none_or(|webhook| *webhook == task.spec.webhook)
     };
     let mut tasks = Vec::new();
@@ -253,14 +301,35 @@ fn fits(filter: &TaskFilter, row: &TaskRow) -> bool {
         && filter.webhook.as_ref().is_none_or(|webhook| *webhook == row.webhook)
 }
 
-fn list_deliveries(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Failure> {
-    let rows = reader.rows::<Delivery>()?;
-    let before = filter.before.map(|id| *id.as_bytes());
-    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
-    collect(rows.range(Bound::Unbounded, to)?.rev(), bounded(filter.limit), |_, delivery| {
+fn list_deliveries(reader: &Reader, filter: &DeliveryFilter) -> Result<Page<Delivery, DeliveryId>, Failure> {
+    let (rows, limit) = (reader.rows::<Delivery>()?, bounded(filter.limit));
+    let keys = (filter.after.map(|id| *id.as_bytes()), filter.before.map(|id| *id.as_bytes()));
+    let range = between(&rows, &keys, filter.oldest_first || filter.after.is_some())?;
+    let Looked { found, stopped } = collect(range, limit, |_, delivery| {
         let wanted = filter.webhook.as_ref().is_none_or(|webhook| *webhook == delivery.webhook);
         Ok(wanted.then_some(delivery))
-    })
+    })?;
+    let stop = stopped.and_then(|key| Uuid::from_slice(&key).ok()).map(DeliveryId);
+    let next = if found.len() < limit { stop } else { found.last().map(|delivery| delivery.id) };
+    Ok(Page { items: found, next })
+}
+
+fn list_deeds(reader: &Reader, filter: &DeedFilter) -> Result<Page<Happening, u64>, Failure> {
+    let (rows, limit) = (reader.rows::<Happening>()?, bounded(filter.limit));
+    let before = filter.before.map(u64::to_be_bytes);
+    let to = before.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    let Looked { found, stopped } = collect(rows.range(Bound::Unbounded, to)?.rev(), limit, |_, deed: Happening| {
+        let of_kind = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(beginning) => deed.kind.starts_with(beginning),
+            None => deed.kind == *wanted,
+        };
+        let is_wanted = (filter.kinds.is_empty() || filter.kinds.iter().any(of_kind))
+            && filter.actor.as_ref().is_none_or(|actor| deed.actor.as_ref().is_some_and(|by| by.contains(actor)));
+        Ok(is_wanted.then_some(deed))
+    })?;
+    let stop = stopped.and_then(|key| Some(u64::from_be_bytes(key.try_into().ok()?)));
+    let next = if found.len() < limit { stop } else { found.last().map(|deed| deed.seq) };
+    Ok(Page { items: found, next })
 }
 
 /// A delivery's own calls and those of its tasks.
@@ -328,21 +397,30 @@ fn read_log(reader: &Reader, task: TaskId, from: usize, limit: usize) -> Result<
     Ok(lines)
 }
 
+/// What a look through rows found, and the last key that it came to if it did not look at all of them.
+struct Looked<T> {
+    found: Vec<T>,
+    stopped: Option<Vec<u8>>,
+}
+
 /// Rows that `pick` wants, up to `limit`. A damaged row is left out and said; the list goes on without it.
 fn collect<R: Row, T>(
     rows: impl Iterator<Item = Entry<R>>,
     limit: usize,
     pick: impl Fn(&[u8], R) -> Result<Option<T>, Failure>,
-) -> Result<Vec<T>, Failure> {
+) -> Result<Looked<T>, Failure> {
     let mut found = Vec::new();
-    for entry in rows.take(SCANNED_MAX) {
+    for (number, entry) in rows.enumerate() {
         if found.len() >= limit {
             break;
         }
         let (key, row) = entry?;
         found.extend(skip_damaged(row.map_err(Failure::from).and_then(|row| pick(&key, row)))?);
+        if number + 1 >= SCANNED_MAX {
+            return Ok(Looked { found, stopped: Some(key) });
+        }
     }
-    Ok(found)
+    Ok(Looked { found, stopped: None })
 }
 
 pub(super) fn skip_damaged<T>(row: Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {

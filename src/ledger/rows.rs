@@ -154,6 +154,19 @@ pub struct Happening {
     /// Who asked for it, where a person or a program did: `token ci (1a2b3c4d5e6f)`, `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// What a run has used, where that is what happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What an attempt has used since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Used {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// In US dollars; known at the end.
+    pub cost_usd: Option<f64>,
+    pub turns: Option<u32>,
 }
 
 /// Something that was done by somebody, to be kept among what happened.

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::Ledger;
 use super::reads::skip_damaged;
-use super::store::kept::{LiveRow, TaskRow};
+use super::store::kept::{LiveRow, SpendRow, TaskRow};
 use super::store::tables::Entry;
 use super::store::{Failure, codec::Row};
+use super::transition::{ALL_WEBHOOKS, spend_key};
 use crate::error::Result;
 use crate::model::ids::WebhookId;
 
@@ -30,6 +31,20 @@ pub struct Spent {
     pub output_tokens: u64,
 }
 
+/// What budgets of a day count: runs that have begun, and what ended runs cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Used {
+    pub runs: u32,
+    pub usd: f64,
+}
+
+/// What was used on one day (UTC).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UsedOfDay {
+    pub all: Used,
+    pub webhooks: BTreeMap<WebhookId, Used>,
+}
+
 type Sums = BTreeMap<(i64, WebhookId), Spent>;
 
 impl Ledger {
@@ -42,6 +57,30 @@ impl Ledger {
             add(&mut sums, reader.rows::<LiveRow>()?.range(from, to)?.rev(), |live| live.task)?;
             add(&mut sums, reader.rows::<TaskRow>()?.range(from, to)?.rev(), |task| task)?;
             Ok(sums.into_values().collect())
+        })
+        .await
+    }
+}
+
+impl Ledger {
+    /// What budgets have counted on the day of `now`.
+    pub async fn used(&self, now: Timestamp) -> Result<UsedOfDay> {
+        self.read(move |reader| {
+            let day = spend_key("", now);
+            let mut used = UsedOfDay::default();
+            for entry in reader.rows::<SpendRow>()?.range(Bound::Included(day.as_slice()), Bound::Unbounded)? {
+                let (key, row) = entry?;
+                let Some(name) = key.strip_prefix(day.as_slice()) else { break };
+                // As for the budget itself, a damaged row counts as nothing used.
+                let Some(row) = skip_damaged(row.map(Some).map_err(Failure::from))? else { continue };
+                let so_far = Used { runs: row.runs, usd: row.usd };
+                if name == ALL_WEBHOOKS.as_bytes() {
+                    used.all = so_far;
+                } else if let Some(webhook) = std::str::from_utf8(name).ok().and_then(|id| WebhookId::parse(id).ok()) {
+                    used.webhooks.insert(webhook, so_far);
+                }
+            }
+            Ok(used)
         })
         .await
     }

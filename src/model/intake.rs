@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use dedupe::DedupeKey;
-pub use message::{Message, go_on};
+pub use message::{Message, answered, go_on};
 pub use stored::{headers as stored_headers, url as stored_url};
 pub use task::PlannedTask;
 

@@ -206,6 +206,7 @@ impl Reconciler {
         metrics: Metrics,
         mut publish: impl FnMut(&Published) + Send + 'static,
     ) {
+        let mut has_failed = false;
         loop {
             let (number, activation) = tokio::select! {
                 () = stop.cancelled() => return,
@@ -235,8 +236,9 @@ impl Reconciler {
             };
             (self, publish) = (reconciler, same_publish);
             tell(&outcome, begun.elapsed(), self.clock.now(), &metrics);
-            if let Some((kind, message)) = outcome.as_ref().ok().and_then(|(published, _)| happening(&published.report))
-            {
+            let news = news(&outcome, has_failed);
+            has_failed = outcome.is_err();
+            if let Some((kind, message)) = news {
                 // Beside the loop: a disk that refuses must not hold the next pass up.
                 let ledger = self.ledger.clone();
                 tokio::spawn(async move {
@@ -437,6 +439,15 @@ fn happening(report: &Report) -> Option<(&'static str, String)> {
     let held = report.actions.iter().any(|action| matches!(action.verb, Verb::Hold | Verb::Reject));
     let kind = if held || report.prune_held > 0 { "reconcile.held" } else { "reconcile.applied" };
     (!report.actions.is_empty()).then(|| (kind, told.join("; ")))
+}
+
+/// What is said of a pass among what happened. It is tried again and again: of failures the first is news.
+fn news(outcome: &Result<(Published, Option<Duration>), Error>, has_failed: bool) -> Option<(&'static str, String)> {
+    match outcome {
+        Ok((published, _)) => happening(&published.report)
+            .or_else(|| has_failed.then(|| ("reconcile.recovered", "a pass went through again".to_owned()))),
+        Err(error) => (!has_failed).then(|| ("reconcile.failed", error.message().to_owned())),
+    }
 }
 
 /// The good files of the tree, and what is held back.

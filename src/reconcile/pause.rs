@@ -29,8 +29,8 @@ impl Pause {
 
     /// # Errors
     /// SH0601 when the ledger cannot be written; nothing has changed then.
-    pub async fn set(&self, on: bool) -> Result<()> {
-        self.ledger.suspend(None, on).await?;
+    pub async fn set(&self, on: bool, by: &str) -> Result<()> {
+        self.ledger.suspend(None, on, by).await?;
         self.suspended.send_replace(on);
         if !on {
             self.activator.activate(Scope::Everything, "resume");

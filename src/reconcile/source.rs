@@ -61,6 +61,10 @@ pub struct Remote {
 pub struct Proposed {
     pub branch: String,
     pub commit: String,
+    /// Where it left what it is to be merged into.
+    pub base: Option<String>,
+    /// The first line of its newest message.
+    pub title: String,
     /// Where a person opens a request for it.
     pub page: Option<String>,
     /// The pull or merge request, where the provider has one.

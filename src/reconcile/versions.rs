@@ -1,5 +1,7 @@
 //! The versions of the configuration, for those who ask: history, differences, plans, and the way back.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +13,10 @@ use super::record::blocking;
 use super::source::Bell;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Ledger;
+use crate::ledger::rows::Deed;
 use crate::model::check::Rules;
+use crate::model::revision::CommitId;
+pub use crate::repo::Age;
 use crate::repo::{FileDiff, HistoryEntry, PullOutcome, Repository};
 use crate::seam::Clock;
 
@@ -28,6 +33,7 @@ pub struct Versions {
     pub pause: Pause,
     pub rules: Rules,
     pub clock: Clock,
+    pub ages: Ages,
 }
 
 impl std::fmt::Debug for Versions {
@@ -35,6 +41,12 @@ impl std::fmt::Debug for Versions {
         f.debug_struct("Versions").finish_non_exhaustive()
     }
 }
+
+/// Since when there are the files, as of one commit.
+#[derive(Clone, Debug, Default)]
+pub struct Ages(Arc<Mutex<Option<Dated>>>);
+
+type Dated = (CommitId, Arc<BTreeMap<String, Age>>);
 
 /// What a rollback did.
 #[derive(Clone, Debug, Serialize)]
@@ -52,9 +64,34 @@ impl Versions {
     ///
     /// # Errors
     /// SH0503 when git cannot read it.
-    pub async fn history(&self, below: Option<String>, limit: usize) -> Result<Vec<HistoryEntry>> {
+    pub async fn history(
+        &self,
+        below: Option<String>,
+        before: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>> {
         let repository = self.repository.clone();
-        blocking(move || repository.history(below.as_deref(), limit)).await
+        blocking(move || repository.history(below.as_deref(), before.as_deref(), limit)).await
+    }
+
+    /// As [`Repository::ages`]; read again only when there is a new commit.
+    ///
+    /// # Errors
+    /// SH0503 when git cannot read it.
+    pub async fn ages(&self) -> Result<Arc<BTreeMap<String, Age>>> {
+        let this = self.clone();
+        blocking(move || {
+            let Some(head) = this.repository.head()? else { return Ok(Arc::default()) };
+            // Whoever asks meanwhile waits, rather than read the same.
+            let mut dated = this.ages.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, ages)) = dated.as_ref().filter(|(of, _)| *of == head) {
+                return Ok(Arc::clone(ages));
+            }
+            let ages = Arc::new(this.repository.ages()?);
+            *dated = Some((head, Arc::clone(&ages)));
+            Ok(ages)
+        })
+        .await
     }
 
     /// As [`Repository::diff`].
@@ -85,18 +122,20 @@ impl Versions {
     /// # Errors
     /// SH0513 when nothing would change, SH0901 when there is no such revision, SH0903 when a person's work is in the
     /// way.
-    pub async fn rollback(&self, revision: String, actor: Option<String>) -> Result<RolledBack> {
+    pub async fn rollback(&self, revision: String, actor: String) -> Result<RolledBack> {
         if self.pause.is_on() {
             return Err(
                 Error::new(Code::Refused, "the reconciler is suspended").hint("`skillhook resume` lets it go on")
             );
         }
         let repository = self.repository.clone();
-        let mut trailers = vec![("Skillhook-Origin".to_owned(), "restore".to_owned())];
-        trailers.extend(actor.map(|actor| ("Skillhook-Actor".to_owned(), actor)));
-        match blocking(move || repository.restore(&revision, &trailers)).await? {
+        let trailers =
+            [("Skillhook-Origin".to_owned(), "restore".to_owned()), ("Skillhook-Actor".to_owned(), actor.clone())];
+        let back_to = revision.clone();
+        match blocking(move || repository.restore(&back_to, &trailers)).await? {
             PullOutcome::Applied { to, paths, deleted, .. } => {
-                self.ledger.note("repo.rolled_back", None, format!("commit {to}")).await?;
+                let (kind, message) = ("repo.rolled_back".to_owned(), format!("back to `{revision}` by commit {to}"));
+                self.ledger.record(Deed { kind, actor, message, ..Deed::default() }).await?;
                 let number = self.activator.activate_after_pull(deleted.into_iter().collect());
                 self.bell.ring();
                 let in_force = self.activator.finished(number, PASS_WAIT).await;

@@ -1,5 +1,7 @@
 //! What became of the configuration: its commits, what differs between two of them, and the way back to one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use git2::{Commit, ObjectType, Oid, Patch};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,6 +36,15 @@ pub struct HistoryEntry {
     pub changes: Vec<PathChange>,
 }
 
+/// How long there is a file, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Age {
+    pub created_at: Timestamp,
+    pub created_by: String,
+    pub updated_at: Timestamp,
+    pub updated_by: String,
+}
+
 /// One file that differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileDiff {
@@ -45,8 +56,8 @@ pub struct FileDiff {
 
 impl Repository {
     /// The newest commits that changed files of ours, newest first; with `below`, only those that changed files in
-    /// that directory or that file.
-    pub fn history(&self, below: Option<&str>, limit: usize) -> Result<Vec<HistoryEntry>> {
+    /// that directory or that file; with `before`, only those behind that commit. SH0901 when it is none of them.
+    pub fn history(&self, below: Option<&str>, before: Option<&str>, limit: usize) -> Result<Vec<HistoryEntry>> {
         let repo = self.handle()?;
         let store = Store::new(&repo)?;
         let failed = "the history cannot be read";
@@ -55,7 +66,14 @@ impl Repository {
         walk.push(head).context(Code::GitFailed, failed)?;
         walk.simplify_first_parent().context(Code::GitFailed, failed)?;
         let mut found = Vec::new();
-        for id in walk.take(COMMITS_MAX) {
+        let mut walk = walk.take(COMMITS_MAX);
+        if let Some(before) = before
+            && !walk.any(|id| id.is_ok_and(|id| id.to_string() == before))
+        {
+            let message = format!("there is no commit `{}` in the history", before.escape_default());
+            return Err(Error::new(Code::NotFound, message).hint("`before` takes a whole id, as `next` has it"));
+        }
+        for id in walk {
             // Shallow and damaged histories simply end.
             let Ok(commit) = id.and_then(|id| repo.find_commit(id)) else { break };
             let before = commit.parent(0).ok().map(|parent| parent.tree_id());
@@ -73,6 +91,34 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+
+    /// Since when there is each file that the newest commit has, and who changed it last.
+    pub fn ages(&self) -> Result<BTreeMap<String, Age>> {
+        let mut ages: BTreeMap<String, Age> = BTreeMap::new();
+        // What was deleted once began anew afterwards.
+        let mut over: BTreeSet<String> = BTreeSet::new();
+        for entry in self.history(None, None, COMMITS_MAX)? {
+            let by = entry.actor.unwrap_or(entry.author);
+            for change in entry.changes {
+                if over.contains(&change.path) {
+                    continue;
+                }
+                if change.verb == message::Verb::Delete {
+                    over.insert(change.path);
+                    continue;
+                }
+                let (at, by) = (entry.at, by.clone());
+                match ages.get_mut(&change.path) {
+                    Some(age) => (age.created_at, age.created_by) = (at, by),
+                    None => {
+                        let age = Age { created_at: at, created_by: by.clone(), updated_at: at, updated_by: by };
+                        ages.insert(change.path, age);
+                    }
+                }
+            }
+        }
+        Ok(ages)
     }
 
     /// What of the configuration differs between two commits. SH0901 when one of them does not exist.

@@ -53,7 +53,7 @@ use git2::Oid;
 pub(crate) use beneath::Directory;
 pub use branch::{BranchFile, BranchProposed, BranchRequest};
 pub use commit::{CommitOutcome, CommitRequest, HeldReason, PathChange};
-pub use history::{FileDiff, HistoryEntry};
+pub use history::{Age, FileDiff, HistoryEntry};
 pub use keep::ConflictBranch;
 pub use lineage::{Committed, Relation};
 pub use location::Location;

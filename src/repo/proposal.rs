@@ -20,6 +20,8 @@ pub const PROPOSALS: &str = "skillhook/proposal/";
 pub struct Proposal {
     pub branch: String,
     pub commit: CommitId,
+    /// Where it left what it is to be merged into; `None` when they have nothing in common.
+    pub base: Option<CommitId>,
     /// The message of its newest commit.
     pub message: String,
     /// What it changes compared with the remote's branch, in order.
@@ -107,15 +109,17 @@ impl Repository {
         let found = repo.find_commit(commit).context(Code::GitFailed, failed)?;
         let reviewed = self.target(repo)?.and_then(|target| repo.refname_to_id(&target.tracking()).ok());
         let base = reviewed.and_then(|base| repo.merge_base(base, commit).ok());
-        let base = base.and_then(|base| repo.find_commit(base).ok()).map(|base| base.tree_id());
-        let differences = tree::differences(&Store::new(repo)?, base, Some(found.tree_id()))?;
+        let base = base.and_then(|base| repo.find_commit(base).ok());
+        let before = base.as_ref().map(git2::Commit::tree_id);
+        let differences = tree::differences(&Store::new(repo)?, before, Some(found.tree_id()))?;
         let change = |each: tree::Difference| {
             let path = self.root_relative(String::from_utf8(each.path).ok()?);
             Some(PathChange { path, verb: verb(each.old.is_some(), each.new.is_some()) })
         };
         let message = String::from_utf8_lossy(found.message_bytes()).into_owned();
         let changes = differences.into_iter().filter_map(change).collect();
-        Ok(Proposal { branch, commit: commit_id(commit)?, message, changes })
+        let base = base.map(|base| commit_id(base.id())).transpose()?;
+        Ok(Proposal { branch, commit: commit_id(commit)?, base, message, changes })
     }
 
     /// A commit with the files of `head` upon both, so that the branch at `tip` need not be forced.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,8 @@ pub struct Reviews {
     pub clock: Clock,
     pub network: Duration,
     pub poll: Duration,
+    /// Told of new proposals, which then need not wait for the next look.
+    pub proposed: Arc<Notify>,
 }
 
 /// What is known about one branch.
@@ -87,6 +89,7 @@ impl Reviews {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep_until(until) => break,
+                    () = this.proposed.notified() => break,
                     changed = progress.changed() => {
                         if changed.is_err() { return }
                         let now = progress.borrow_and_update();
@@ -118,6 +121,8 @@ impl Reviews {
             Some(Proposed {
                 branch: proposal.branch.clone(),
                 commit: known.commit.clone(),
+                base: proposal.base.as_ref().map(ToString::to_string),
+                title: proposal.message.lines().next().unwrap_or_default().to_owned(),
                 page: self.page(&proposal.branch),
                 review: known.review.clone(),
                 trouble: known.trouble.clone(),

@@ -63,6 +63,7 @@ mod tests {
         let proposal = Proposal {
             branch: "skillhook/proposal/a".to_owned(),
             commit: CommitId::parse(&"a".repeat(40)).unwrap(),
+            base: None,
             message: "add a\n\nBecause.\n\nSkillhook-Origin: agent\n".to_owned(),
             changes: vec![change],
         };

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::agent::invocation::OWN_SERVER;
-use super::agent::{AgentConfig, AgentRun, Event, Outcome, RunReport, RunRequest, Session, ToolProfile};
+use super::agent::{AgentConfig, AgentRun, Event, Outcome, RunReport, RunRequest, Session, Tokens, ToolProfile};
 use super::lease::Worker;
 use super::narrate;
 use crate::error::{Code, Error, Result};
-use crate::ledger::rows::{Conversation, LogLine};
+use crate::ledger::rows::{Conversation, LogLine, Used};
 use crate::ledger::{Finish, Reserve};
 use crate::model::question;
 use crate::model::spec::Action;
@@ -34,6 +35,8 @@ const CANCEL_POLL: Duration = Duration::from_millis(500);
 /// Log lines are written in groups: so many, or what came within so long.
 const LOG_LINES: usize = 64;
 const LOG_WAIT: Duration = Duration::from_millis(250);
+/// What a run has used is told at most this often; its end tells the last of it.
+const USED_EVERY: Duration = Duration::from_secs(2);
 
 /// The agent whose answers are plans, and the file that they become.
 const PLANNER: &str = "planning";
@@ -62,6 +65,8 @@ impl<'a> Attempt<'a> {
             Err(error) => {
                 let finish = match error.code() {
                     Code::RevisionMissing => Finish::Released { reason: Reason::from(&error), delay: REVISION_WAIT },
+                    // It is the ledger that failed: no attempt is spent, and nothing of the conversation goes ahead.
+                    Code::LedgerUnavailable => Finish::Released { reason: Reason::from(&error), delay: Duration::ZERO },
                     Code::BudgetSpent | Code::ApprovalVoid => Finish::Refused { reason: Reason::from(&error) },
                     Code::AgentMissing | Code::ReferenceMissing | Code::Bug => {
                         Finish::Dead { reason: Reason::from(&error), result: None }
@@ -272,11 +277,16 @@ impl<'a> Attempt<'a> {
     async fn keep_log(&self, events: Option<mpsc::Receiver<Event>>) {
         let Some(mut events) = events else { return };
         let mut waiting: Vec<Event> = Vec::new();
+        let mut used_told: Option<Instant> = None;
         loop {
             let ended = tokio::select! {
                 taken = events.recv_many(&mut waiting, LOG_LINES) => taken == 0,
                 () = tokio::time::sleep(LOG_WAIT), if !waiting.is_empty() => false,
             };
+            let used = waiting.iter().rev().find_map(|event| match event {
+                Event::Used { tokens } => Some(*tokens),
+                _ => None,
+            });
             let lines: Vec<LogLine> = waiting.drain(..).filter_map(|event| self.line(&event)).collect();
             if !lines.is_empty() {
                 TaskOutput { lines: lines.len() as u64 }.emit(&self.worker.metrics);
@@ -284,9 +294,22 @@ impl<'a> Attempt<'a> {
                     tracing::warn!(task = %self.task.spec.id, error = error.internal(), "log lines are lost");
                 }
             }
+            if let Some(tokens) = used
+                && used_told.is_none_or(|told| told.elapsed() >= USED_EVERY)
+            {
+                used_told = Some(Instant::now());
+                self.tell_used(tokens).await;
+            }
             if ended {
                 return;
             }
+        }
+    }
+
+    async fn tell_used(&self, tokens: Tokens) {
+        let used = Used { input_tokens: tokens.input, output_tokens: tokens.output, ..Used::default() };
+        if let Err(error) = self.worker.ledger.measured(self.task.spec.id, used).await {
+            tracing::debug!(task = %self.task.spec.id, error = error.internal(), "what a run used is not told now");
         }
     }
 

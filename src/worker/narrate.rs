@@ -61,7 +61,7 @@ pub(super) fn line(event: &Event) -> Option<(&'static str, String)> {
         ),
         Event::UsageLimit { .. } => said("error", "the usage limit is reached".to_owned()),
         Event::Result { subtype, is_error: true } => said("error", format!("the agent ended with `{subtype}`")),
-        Event::Result { .. } => None,
+        Event::Result { .. } | Event::Used { .. } => None,
         Event::Skipped { events } => said("note", format!("{events} lines were not kept here")),
     }
 }

@@ -1,29 +1,22 @@
 // A person with a token edits files: what is wrong is said and not saved, what is right is in force.
 
-import { accessible, api, holds, open, ownWebhook, settled, signIn, story, until, writeSkill } from './kit.mjs';
+import { accessible, api, holds, open, ownWebhook, settled, signIn, story, until, write, writeSkill } from './kit.mjs';
 
 writeSkill('triage', ownWebhook('triage', { command: 'triage' }));
 await until('the webhook', async () => (await api('/api/webhooks/triage')).spec);
-
-async function write(page, text) {
-  await page.getByRole('textbox', { name: /^Text of/ }).click();
-  await page.keyboard.press('Control+a');
-  await page.evaluate((text) => navigator.clipboard.writeText(text), text);
-  await page.keyboard.press('Control+v');
-}
 
 await story('a mistake in a file is said while one types, and cannot be saved', async (page) => {
   await signIn(page);
   await page.getByRole('table', { name: 'Skills' }).getByRole('link', { name: 'triage' }).click();
   await page.getByText('valid', { exact: true }).waitFor();
-  holds(await page.getByRole('button', { name: 'Save' }).isDisabled(), 'what was not changed is not saved');
+  holds(await page.getByRole('button', { name: 'Save', exact: true }).isDisabled(), 'what was not changed is not saved');
   await accessible(page, 'the editor');
   await write(page, ownWebhook('triage', { command: 'triage' }).replace('provider:', 'provder:'));
   await page.locator('.headline').getByText(/1 error|[0-9]+ errors/).waitFor();
   const said = page.locator('.diagnostics li').first();
   await said.getByText(/SKILL\.md:5:3/).waitFor();
   await said.getByText('did you mean `provider`?').waitFor();
-  holds(await page.getByRole('button', { name: 'Save' }).isDisabled(), 'what is wrong is not saved');
+  holds(await page.getByRole('button', { name: 'Save', exact: true }).isDisabled(), 'what is wrong is not saved');
   await page.getByRole('button', { name: 'Go to the first place' }).click();
   await accessible(page, 'the editor with a mistake');
 }, { isRefused: true });

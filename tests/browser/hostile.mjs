@@ -32,7 +32,7 @@ const stored = await api(`/api/deliveries/${delivery}?body=true`);
 holds(stored.body.includes('onerror'), 'the markup is in the body');
 holds(task.result.text.includes('onerror'), 'the agent says markup');
 
-const PAGES = ['', '#/webhooks', '#/webhooks?view=picture', '#/webhooks/hostile', '#/deliveries', `#/deliveries/${delivery}`, '#/tasks', `#/tasks/${tasks[0]}`, '#/approvals', '#/files', '#/files?kind=agents', '#/files/skills/hostile', '#/files/skills/broken', '#/changes', '#/chat', '#/providers', '#/health'];
+const PAGES = ['', '#/webhooks', '#/webhooks?view=picture', '#/webhooks/hostile', '#/deliveries', `#/deliveries/${delivery}`, '#/tasks', `#/tasks/${tasks[0]}`, '#/approvals', '#/files', '#/files?kind=agents', '#/files/skills/hostile', '#/files/skills/broken', '#/changes', '#/proposals', '#/budgets', '#/chat', '#/providers', '#/health'];
 
 await story('no page runs or draws what strangers wrote', async (page) => {
   for (const hash of PAGES) {

@@ -81,6 +81,45 @@ export async function accessible(page, where) {
   equal(found, [], `${where} is accessible`);
 }
 
+/** Every action of the page is a stop of the Tab key, and the last one leads out of the page again. */
+export async function reachable(page, where) {
+  const count = await page.evaluate(() => {
+    const actions = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea:not(:disabled), summary, [tabindex="0"]';
+    const isShown = (node) => node.checkVisibility({ visibilityProperty: true });
+    // The walk begins at the first stop of every page.
+    document.querySelector('.skip').focus();
+    window.wanted = [...document.querySelectorAll(actions)].filter(isShown);
+    window.reached = new Set([document.activeElement]);
+    return window.wanted.length;
+  });
+  // Long lists bring more rows while one walks down.
+  for (let presses = 0; presses < 4 * count + 50; presses += 1) {
+    await page.keyboard.press('Tab');
+    const isOut = await page.evaluate(() => {
+      window.reached.add(document.activeElement);
+      return document.activeElement === document.body || document.activeElement.matches('.skip');
+    });
+    if (isOut) break;
+  }
+  const missed = await page.evaluate(() => window.wanted.filter((node) => node.isConnected && !window.reached.has(node)).map((node) => node.outerHTML.slice(0, 120)));
+  equal(missed, [], `${where}: what the Tab key does not reach`);
+  holds(count > 10, `${where} has actions: ${count}`);
+}
+
+/** Nothing sticks out sideways. */
+export async function fits(page, where) {
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  holds(over <= 0, `${where}: nothing sticks out, but it does by ${over} pixels`);
+}
+
+/** Puts a text into the editor in place of what is there. */
+export async function write(page, text) {
+  await page.getByRole('textbox', { name: /^Text of/ }).click();
+  await page.keyboard.press('Control+a');
+  await page.evaluate((text) => navigator.clipboard.writeText(text), text);
+  await page.keyboard.press('Control+v');
+}
+
 export function picture(name) {
   mkdirSync(settings.out, { recursive: true });
   return join(settings.out, `${name}.png`);
@@ -111,16 +150,21 @@ export async function until(what, so, longest = WAIT_MS) {
   }
 }
 
-/** A comment on an issue, signed as GitHub signs it. Answers the delivery's id. */
-export async function comment(text, { id = `d-${Math.random()}`, more = {}, path = '/webhooks/github' } = {}) {
+/** A comment on an issue, in GitHub's shape. */
+export function commentBody(text, more = {}) {
   const user = { login: 'mona', id: 2, type: 'User' };
-  const body = JSON.stringify({
+  return {
     action: 'created',
     issue: { number: 7, title: 'The page is slow', body: 'Something is slow.', state: 'open', user, labels: [], html_url: 'https://github.example/octo/repo/issues/7', ...more.issue },
     comment: { id: Math.floor(Math.random() * 1e9), body: text, user, author_association: 'MEMBER', html_url: 'https://github.example/octo/repo/issues/7#c', ...more.comment },
     repository: { id: 1, full_name: 'octo/repo', html_url: 'https://github.example/octo/repo' },
     sender: user,
-  });
+  };
+}
+
+/** A comment on an issue, signed as GitHub signs it. Answers the delivery's id. */
+export async function comment(text, { id = `d-${Math.random()}`, more = {}, path = '/webhooks/github' } = {}) {
+  const body = JSON.stringify(commentBody(text, more));
   const signature = `sha256=${createHmac('sha256', settings.secret).update(body).digest('hex')}`;
   const headers = { 'content-type': 'application/json', 'x-github-event': 'issue_comment', 'x-github-delivery': id, 'x-hub-signature-256': signature };
   const response = await fetch(settings.receiver + path, { method: 'POST', headers, body });
@@ -133,6 +177,10 @@ export function writeSkill(name, text) {
   const folder = join(settings.root, '.claude/skills', name);
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'SKILL.md'), text);
+}
+
+export function readSkill(name) {
+  return readFileSync(join(settings.root, '.claude/skills', name, 'SKILL.md'), 'utf8');
 }
 
 /** A webhook of its own with one text command. */

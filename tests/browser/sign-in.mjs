@@ -9,7 +9,9 @@ await story('a token is asked for, survives a reload, and never stands in an add
   await page.getByLabel('Token').fill('shk_wrong');
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByRole('alert').waitFor();
+  const stream = page.waitForRequest(/\/api\/stream/);
   await signIn(page);
+  equal((await (await stream).allHeaders()).authorization, `Bearer ${settings.token}`, 'how the stream is asked for');
   await page.reload();
   await page.getByRole('navigation').waitFor();
   const stored = await page.evaluate(() => [Object.keys(sessionStorage), Object.keys(localStorage), document.cookie]);

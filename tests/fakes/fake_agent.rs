@@ -17,6 +17,7 @@
 //! | `exit` | writes `text` to standard error and exits with `exit_code` at once |
 //! | `touch` | writes the file `path` and answers whether it could |
 //! | `read` | reads the file `path` and answers whether it could |
+//! | `call` | calls the service's tools as `calls` says (`[{name, input}]`), then as `answer` |
 //!
 //! Also `ignore_interrupt`, `ignore_terminate`, `linger_seconds` (does not end after its result), `grandchildren` (so many
 //! processes that leave the session and hold the output open), `stderr` (is written there), `task` (its name in the
@@ -51,6 +52,13 @@ struct Plan {
     ignore_interrupt: bool,
     ignore_terminate: bool,
     grandchildren: u32,
+    calls: Vec<Call>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Call {
+    name: String,
+    input: Value,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
@@ -69,6 +77,7 @@ enum Mode {
     Exit,
     Touch,
     Read,
+    Call,
 }
 
 enum Heard {
@@ -160,6 +169,10 @@ impl Run {
                 ExitCode::from(self.plan.exit_code)
             }
             Mode::Touch => self.result(&told(std::fs::write(&self.plan.path, "touched"))),
+            Mode::Call => match call_tools(&self.args, &self.plan.calls) {
+                Ok(()) => self.answer(&text),
+                Err(reason) => self.answer(&reason),
+            },
             Mode::Read => self.result(&told(std::fs::read(&self.plan.path).map(drop))),
         }
     }
@@ -258,6 +271,48 @@ fn plan_of_words(plan: Plan, words: &str) -> Plan {
     let Some((_, words)) = words.split_once("fake-agent:") else { return plan };
     let Some(Ok(over)) = serde_json::Deserializer::from_str(words).into_iter::<Plan>().next() else { return plan };
     Plan { journal: over.journal.clone().or(plan.journal), task: over.task.clone().or(plan.task), ..over }
+}
+
+/// Calls tools one after the other, through the server that the arguments name; answers why one refused.
+fn call_tools(args: &[String], calls: &[Call]) -> Result<(), String> {
+    let path = args.iter().find_map(|arg| arg.strip_prefix("--mcp-config=")).ok_or("the run has no tools")?;
+    let config = std::fs::read(path).map_err(|error| error.to_string())?;
+    let config: Value = serde_json::from_slice(&config).map_err(|error| error.to_string())?;
+    let server = config["mcpServers"].as_object().and_then(|all| all.values().next()).ok_or("there is no server")?;
+    let words = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let arguments = server["args"].as_array().cloned().unwrap_or_default();
+    let variables = server["env"].as_object().cloned().unwrap_or_default();
+    let mut child = Command::new(words(&server["command"]))
+        .args(arguments.iter().map(words))
+        .envs(variables.iter().map(|(name, value)| (name, words(value))))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let (mut input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let mut lines = io::BufReader::new(output).lines().map_while(Result::ok);
+    let mut ask = |id: usize, method: &str, params: Value| {
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        writeln!(input, "{request}").map_err(|error| error.to_string())?;
+        let answers = lines.by_ref().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let answer = answers.into_iter().find(|answer| answer["id"] == id).ok_or("the server has ended")?;
+        if id == 0 {
+            let begun = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+            writeln!(input, "{begun}").map_err(|error| error.to_string())?;
+        }
+        let refused = !answer["error"].is_null() || answer["result"]["isError"] == true;
+        if refused { Err(answer.to_string()) } else { Ok(()) }
+    };
+    let client = json!({ "name": "fake", "version": "1" });
+    let hello = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client });
+    let mut outcome = ask(0, "initialize", hello);
+    for (n, call) in calls.iter().enumerate() {
+        outcome =
+            outcome.and_then(|()| ask(n + 1, "tools/call", json!({ "name": call.name, "arguments": call.input })));
+    }
+    drop(input);
+    let _ = child.wait();
+    outcome
 }
 
 fn session_id(args: &[String]) -> String {

@@ -70,6 +70,33 @@ fn every_address_lets_in_whom_its_scope_names_and_nobody_else() {
     }
 }
 
+/// What an address needs is decided in one place; whoever changes it changes this too.
+#[test]
+fn reading_needs_read_and_doing_needs_write_but_for_these() {
+    let except = [
+        ("GET", "/livez", None),
+        ("GET", "/readyz", None),
+        ("GET", "/api/tokens", Some(Scope::Admin)),
+        ("POST", "/api/tokens", Some(Scope::Admin)),
+        ("DELETE", "/api/tokens/{id}", Some(Scope::Admin)),
+        ("PUT", "/api/secrets/{id}", Some(Scope::Admin)),
+        ("POST", "/api/tasks/{id}/approve", Some(Scope::Approve)),
+        ("POST", "/api/tasks/{id}/reject", Some(Scope::Approve)),
+        ("POST", "/api/stream/ticket", Some(Scope::Read)),
+        ("POST", "/api/webhooks/{id}/test", Some(Scope::Read)),
+        ("POST", "/api/validate", Some(Scope::Read)),
+    ];
+    for route in ROUTES {
+        let usual = Some(if route.method == "GET" { Scope::Read } else { Scope::Write });
+        let exception = except.iter().find(|(method, path, _)| (*method, *path) == (route.method, route.path));
+        let expected = exception.map_or(usual, |(.., scope)| *scope);
+        assert_eq!(route.operation.scope(), expected, "{} {}", route.method, route.path);
+    }
+    for (method, path, _) in except {
+        assert!(ROUTES.iter().any(|route| (route.method, route.path) == (method, path)), "{method} {path}");
+    }
+}
+
 #[test]
 fn no_address_is_open_without_a_token_that_holds() {
     let gateway = gateway();

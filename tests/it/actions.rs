@@ -11,7 +11,7 @@ use crate::standin::StandIn;
 const FORWARD_SECRET: &str = "whsec_c2FtcGxlLXNlY3JldC1vZi0yNC1ieXRlcw==";
 
 /// A webhook of its own at `/webhooks/github/NAME` with the given commands.
-fn skill(name: &str, commands: &str) -> String {
+pub fn skill(name: &str, commands: &str) -> String {
     format!(
         "---\nname: {name}\ndescription: Commands of a test.\nwebhook_config:\n  provider: github\n  id: {name}\n  \
          secret_env_var: GITHUB_WEBHOOK_SECRET\n  command_prefix: \"@bot\"\n  commands:\n{commands}---\n# Test\n"

@@ -165,3 +165,42 @@ fn everything_in_the_table_answers_and_is_documented() {
     let webhook = gateway.get("/api/webhooks/github").json();
     assert_eq!(webhook["spec"]["endpoint"], "/webhooks/github");
 }
+
+#[test]
+fn a_sample_is_sent_as_a_signed_delivery_and_refused_without_a_secret() {
+    let bare = Webhook::of("github", SecretSet::new()).called("bare");
+    let gateway = Gateway::start(Setup::with([Webhook::of("github", secrets()), bare]));
+    let mut sample = sample::find("github.issue_comment.created").unwrap();
+    sample.body["comment"]["body"] = json!("@agent analyze this");
+    sample.body["comment"]["author_association"] = json!("OWNER");
+    sample.body["comment"]["user"] = sample.body["sender"].clone();
+    let body = json!({ "sample": "github.issue_comment.created", "payload": sample.body }).to_string();
+    let sent = gateway.send("POST", "/api/webhooks/github/deliver", &body).json();
+    let (delivery, tasks) = (sent["sent"][0]["delivery"].as_str().unwrap(), &sent["sent"][0]["tasks"]);
+    assert_eq!(gateway.tasks().len(), 1, "{sent}");
+    assert_eq!(gateway.tasks()[0]["id"], tasks[0]);
+    let stored = gateway.get(&format!("/api/deliveries/{delivery}")).json();
+    assert_eq!((&stored["peer"], &stored["outcome"]), (&json!("test"), &json!("accepted")), "{stored}");
+    assert!(stored["scheme"].is_string(), "it is verified like any other: {stored}");
+    // Each has an id of its own: the second one is no duplicate.
+    gateway.send("POST", "/api/webhooks/github/deliver", &body);
+    assert_eq!(gateway.tasks().len(), 2);
+    let refused = gateway.send("POST", "/api/webhooks/bare/deliver", &body).json();
+    assert_eq!((&refused["code"], gateway.tasks().len()), (&json!("SH0408"), 2), "{refused}");
+}
+
+#[test]
+fn webhooks_are_searched_and_counted() {
+    let called = |name: &str| Webhook::of("github", secrets()).called(name);
+    let gateway = Gateway::start(Setup::with([called("deploy-one"), called("deploy-two"), called("review")]));
+    let found = |query: &str| {
+        let page = gateway.get(&format!("/api/webhooks?{query}")).json();
+        (page["items"].as_array().map(Vec::len), page["total"].clone(), page["next"].clone())
+    };
+    assert_eq!(found("search=DEPLOY"), (Some(2), json!(2), json!(null)));
+    assert_eq!(found("search=deploy&limit=1"), (Some(1), json!(2), json!("deploy-one")));
+    assert_eq!(found("search=deploy&limit=1&after=deploy-one"), (Some(1), json!(2), json!(null)));
+    // These have no conditions at all.
+    assert_eq!((found("state=not_ready").1, found("state=ready").1), (json!(3), json!(0)));
+    assert_eq!(gateway.get("/api/webhooks?state=asleep").json()["code"], "SH0902");
+}

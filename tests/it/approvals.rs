@@ -234,4 +234,7 @@ async fn budget_refuses_with_a_reason_at_the_source_and_acks_stay_fast() {
     wait_comment(&service, "the 3 runs that this webhook may begin in one day are used up").await;
     let refused = tasks.iter().find(|task| task["state"] == "refused").unwrap();
     assert_eq!(refused["reason"]["code"], "SH0307");
+    let budgets = service.api("/api/budgets").await;
+    let used = json!({ "webhook": "thrifty", "runs": 3, "usd": 0.75, "runs_max": 3, "usd_max": null });
+    assert_eq!((&budgets["items"], &budgets["all"]["runs"]), (&json!([used]), &json!(3)), "{budgets}");
 }

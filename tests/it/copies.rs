@@ -80,7 +80,10 @@ async fn every_copy_gives_back_the_tree_the_history_and_the_same_index() {
     service.write_skill("copied", SKILL);
     let commit = wait_committed(&service, ".claude/skills/copied").await;
     wait_copied(&service, copies.len(), &commit).await;
-    let index = service.api("/api/status").await["index"]["digest"].as_str().unwrap().to_owned();
+    let status = service.api("/api/status").await;
+    let held: Vec<&Value> = status["copies"].as_object().unwrap().values().map(|copy| &copy["commit"]).collect();
+    assert!(held.len() == copies.len() && held.iter().all(|held| **held == commit), "{status}");
+    let index = status["index"]["digest"].as_str().unwrap().to_owned();
     let metrics = service.client.get(service.admin_url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("skillhook_copy_lag_seconds{copy=\"dir\"} 0"), "{metrics}");
     service.terminate();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use skillhook::model::secret::SecretSet;
 
 use crate::gateway::{Gateway, Setup, Webhook};
+use crate::ledger::{QUEUED, TASKS_A_DELIVERY, accept};
 use crate::service::{SECRET, Service, own_webhook};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -78,8 +79,18 @@ async fn a_persons_day_goes_well_in_a_browser() {
     if !browser_can_run() {
         return;
     }
-    let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 3 })).await;
-    tell("day.mjs", &service).await;
+    let service = Service::started(json!({ "text": "a finding that the agent says", "seconds": 2 })).await;
+    let token = token(&service, "admin");
+    tell_with("day.mjs", &service, token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_sees_everything_and_reaches_it_by_keyboard() {
+    if !browser_can_run() {
+        return;
+    }
+    let service = Service::started(json!({ "text": "It is one query." })).await;
+    tell("look.mjs", &service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,8 +163,13 @@ async fn every_page_fits_light_and_dark_wide_and_narrow() {
     if !browser_can_run() {
         return;
     }
-    let service = Service::started(json!({ "text": "It is slow because of **one** query." })).await;
-    tell("screens.mjs", &service).await;
+    let mut service = Service::prepared(json!({ "text": "It is slow because of **one** query." })).await;
+    service.replace_settings("[agent]\n", "[agent]\nusd_per_day = 20.0\nruns_per_day = 200\n");
+    service.add_settings(&format!("[[copies]]\nto = \"dir:{}\"\n", service.dir.path().join("copy").display()));
+    service.start();
+    service.wait_ready().await;
+    let token = token(&service, "admin");
+    tell_with("screens.mjs", &service, token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,17 +183,21 @@ async fn what_strangers_write_is_shown_as_text() {
     tell("hostile.mjs", &service).await;
 }
 
-#[test]
-fn ten_thousand_webhooks_are_looked_through() {
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_webhooks_and_a_hundred_thousand_tasks_are_looked_through() {
     if !browser_can_run() {
         return;
     }
     let secrets = SecretSet::new().with("webhook_secret", "hunter2");
     let webhook = |n: usize| Webhook::of("github", secrets.clone()).called(&format!("w-{n:05}"));
     let gateway = Gateway::start(Setup::with((0..10_000).map(webhook)));
+    for n in 0..QUEUED / TASKS_A_DELIVERY {
+        gateway.ledger.accept(accept(TASKS_A_DELIVERY, &n.to_string())).await.unwrap();
+    }
     let address = |address: std::net::SocketAddr| format!("http://{address}");
     let (admin, receiver) = (address(gateway.admin), address(gateway.receiver));
-    run("large.mjs", json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token }));
+    let settings = json!({ "admin": admin, "receiver": receiver, "secret": "hunter2", "token": gateway.token });
+    tokio::task::spawn_blocking(move || run("large.mjs", settings)).await.unwrap();
 }
 
 #[test]

@@ -128,6 +128,7 @@ pub struct Gateway {
     /// Passes that were asked for.
     pub passes: Option<Receiver<PassRequest>>,
     pub directory: tempfile::TempDir,
+    pub ledger: Ledger,
     drain: CancellationToken,
     running: Option<std::thread::JoinHandle<()>>,
 }
@@ -149,9 +150,9 @@ impl Gateway {
                 ledger.close().await;
             });
         });
-        let (receiver, admin, token) = known.recv_timeout(PATIENCE).unwrap();
+        let (receiver, admin, token, ledger) = known.recv_timeout(PATIENCE).unwrap();
         let (passes, running) = (Some(passes), Some(running));
-        Self { receiver, admin, routes, clock, token, passes, directory, drain, running }
+        Self { receiver, admin, routes, clock, token, passes, directory, ledger, drain, running }
     }
 
     /// What the admin API answers.
@@ -211,7 +212,7 @@ struct Parts {
     routes: CurrentRoutes,
     metrics: Metrics,
     reconcile: Reconcile,
-    addresses: SyncSender<(SocketAddr, SocketAddr, String)>,
+    addresses: SyncSender<(SocketAddr, SocketAddr, String, Ledger)>,
 }
 
 impl Parts {
@@ -226,6 +227,7 @@ impl Parts {
         let (digest, applied_at) = (Digest::of(b"index"), clock.now());
         let webhooks = made.iter().map(|route| WebhookView {
             spec: route.spec.clone(),
+            sources: Vec::new(),
             generation: 1,
             conditions: Vec::new(),
             diagnostics: Vec::new(),
@@ -237,6 +239,7 @@ impl Parts {
             revision: digest,
             applied_at,
             recorded: Default::default(),
+            copies: Default::default(),
             webhooks,
             skills,
             agents,
@@ -262,9 +265,10 @@ impl Parts {
             hosts: Hosts::default(),
             stop: drain.clone(),
             receiver_url: "https://hooks.example.org".to_owned(),
+            daily: Default::default(),
         };
         let (public, private) = (Listener::tcp("127.0.0.1:0").unwrap(), Listener::loopback("127.0.0.1:0").unwrap());
-        addresses.send((public.address().unwrap(), private.address().unwrap(), token)).unwrap();
+        addresses.send((public.address().unwrap(), private.address().unwrap(), token, ledger)).unwrap();
         let serving = |name, listener| Serving { name, listener, limits: limits.clone(), metrics: metrics.clone() };
         let public = serving("receiver", public).serve(receiver::filter(intake, &limits), drain.clone());
         let private = serving("admin", private).serve(api::filter("admin", Arc::new(state), &limits), drain);

@@ -20,8 +20,8 @@ use skillhook::seam::fresh_id;
 const CHILD_MARK: &str = "accept-until-killed";
 const KILLS: usize = 20;
 const SENDERS: usize = 8;
-const QUEUED: usize = 100_000;
-const TASKS_A_DELIVERY: usize = 500;
+pub const QUEUED: usize = 100_000;
+pub const TASKS_A_DELIVERY: usize = 500;
 
 fn spec(delivery: DeliveryId) -> TaskSpec {
     let id = TaskId(fresh_id());
@@ -48,7 +48,7 @@ fn spec(delivery: DeliveryId) -> TaskSpec {
     }
 }
 
-fn accept(tasks: usize, key: &str) -> Accept {
+pub fn accept(tasks: usize, key: &str) -> Accept {
     let id = DeliveryId(fresh_id());
     let tasks: Vec<_> = (0..tasks)
         .map(|_| NewTask { spec: spec(id), lookup: None, reply: None, continues: None, says: None })

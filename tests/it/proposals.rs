@@ -141,6 +141,24 @@ async fn a_refused_push_becomes_one_pull_request_that_follows_and_ends_with_the_
 }
 
 #[tokio::test]
+async fn a_change_that_is_proposed_is_answered_with_its_pull_request() {
+    let provider = Provider::default();
+    let service = protected(&provider).await;
+    let made = service.command(&["token", "create", "ann", "--scope", "write"]).output().unwrap();
+    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let upload = json!({ "name": "offered", "content": own_webhook("offered") });
+    let request = service.client.post(service.admin_url("/api/registry/skills/upload?propose=true"));
+    let answer = request.bearer_auth(&token).json(&upload).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    let applied: Value = answer.json().await.unwrap();
+    assert_eq!(applied["status"], "proposed", "{applied}");
+    let pulls = provider.pulls();
+    assert_eq!((pulls.len(), &pulls[0]["html_url"]), (1, &applied["pr_url"]), "{applied}");
+    assert_eq!(pulls[0]["head"], applied["branch"]);
+    assert!(!service.root().join(".claude/skills/offered").exists(), "nothing is written before it is merged");
+}
+
+#[tokio::test]
 async fn without_a_token_there_is_a_branch_and_a_page() {
     let provider = Provider::default();
     let mut service = protected(&provider).await;

@@ -42,10 +42,8 @@ async fn a_rollback_is_a_new_commit_that_is_in_force_and_pushed() {
     assert_eq!(code, 0, "{said}");
     let done: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&done["in_force"], &done["paths"]), (&json!(true), &json!([skill("mine")])));
-    crate::service::wait_for("the view of the webhook", || async {
-        service.api("/api/webhooks/mine").await["spec"]["commands"].to_string().contains("First.")
-    })
-    .await;
+    let webhook = service.api("/api/webhooks/mine").await;
+    assert!(webhook["spec"]["commands"].to_string().contains("First."), "{webhook}");
     wait_level(&service).await;
     let title = git(&remote(&service), &["log", "-1", "--format=%s", "main"]);
     assert!(title.starts_with("roll back to "), "{title}");

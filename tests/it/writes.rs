@@ -9,19 +9,20 @@ use serde_json::{Value, json};
 use crate::service::{Service, issue_comment, own_webhook, sign, wait_for};
 
 /// What was answered: status, `ETag`, body.
-struct Answered {
-    status: u16,
-    etag: Option<String>,
-    body: Value,
+pub struct Answered {
+    pub status: u16,
+    pub etag: Option<String>,
+    pub body: Value,
 }
 
-struct Api {
-    service: Service,
-    token: String,
+/// A running service and a token for everything.
+pub struct Api {
+    pub service: Service,
+    pub token: String,
 }
 
 impl Api {
-    async fn started(agent: Value) -> Self {
+    pub async fn started(agent: Value) -> Self {
         let service = Service::started(agent).await;
         let made = service.command(&["token", "create", "person", "--scope", "admin"]).output().unwrap();
         assert!(made.status.success());
@@ -29,12 +30,12 @@ impl Api {
         Self { service, token }
     }
 
-    fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         self.service.client.request(method, self.service.admin_url(path)).bearer_auth(&self.token)
     }
 
-    async fn answer(request: reqwest::RequestBuilder) -> Answered {
+    pub async fn answer(request: reqwest::RequestBuilder) -> Answered {
         let answer = request.send().await.unwrap();
         let etag = answer.headers().get("etag").map(|etag| etag.to_str().unwrap().to_owned());
         let status = answer.status().as_u16();
@@ -43,21 +44,21 @@ impl Api {
         Answered { status, etag, body }
     }
 
-    async fn call(&self, method: &str, path: &str, body: &Value) -> Answered {
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Answered {
         let request = self.request(method, path);
         let request = if body.is_null() { request.header("x-skillhook", "1") } else { request.json(body) };
         Self::answer(request).await
     }
 
     /// A write that is done when it is answered.
-    async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
         let answered = self.call(method, path, body).await;
         assert!(matches!(answered.status, 200 | 201), "{method} {path}: {} {}", answered.status, answered.body);
         assert!(answered.body["commit"].is_string(), "{}", answered.body);
         answered.body
     }
 
-    async fn refused(&self, method: &str, path: &str, body: &Value, status: u16, code: &str) -> Value {
+    pub async fn refused(&self, method: &str, path: &str, body: &Value, status: u16, code: &str) -> Value {
         let answered = self.call(method, path, body).await;
         let said = (answered.status, answered.body["code"].as_str().unwrap_or_default());
         assert_eq!(said, (status, code), "{method} {path}: {}", answered.body);
@@ -65,7 +66,7 @@ impl Api {
     }
 
     /// Waits until the bare remote has the file in that way.
-    async fn remote(&self, path: &str, has: impl Fn(Option<&str>) -> bool) {
+    pub async fn remote(&self, path: &str, has: impl Fn(Option<&str>) -> bool) {
         let git_dir = self.service.dir.path().join("remote.git");
         wait_for(&format!("the remote's {path}"), || async {
             let spec = format!("main:{path}");
@@ -76,7 +77,7 @@ impl Api {
         .await;
     }
 
-    async fn deliver(&self, path: &str, secret: &str, id: &str, text: &str) -> (u16, Value) {
+    pub async fn deliver(&self, path: &str, secret: &str, id: &str, text: &str) -> (u16, Value) {
         let body = issue_comment(1, text).to_string();
         let signature = format!("sha256={}", hex::encode(sign(secret, body.as_bytes())));
         let request = self.service.client.post(self.service.url(path)).header("content-type", "application/json");

@@ -31,7 +31,7 @@ async function built() {
     minify: true,
     write: false,
     metafile: true,
-    target: ['chrome120', 'firefox121', 'safari17'],
+    target: ['chrome123', 'firefox121', 'safari17.5'],
     jsx: 'automatic',
     jsxImportSource: 'preact',
     nodePaths: [join(here, 'node_modules')],

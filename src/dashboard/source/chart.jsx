@@ -7,9 +7,14 @@ import uPlot from 'uplot';
 const HEIGHT = 190;
 const DAY_SECONDS = 86_400;
 
-/** The value of a custom property, as the canvas needs it. */
+/** The value of a colour, as the canvas needs it: which of two it is depends on light and dark. */
 function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const probe = document.createElement('span');
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
 }
 
 /** Called again when light turns to dark. */

@@ -105,22 +105,31 @@ function useStale(when, reload) {
 }
 
 const PAGE = 200;
+/** Whoever scrolls far gets larger pages, as large as the server gives. */
+const PAGE_MOST = 1000;
 
 /**
- * A list that comes in pages, newest first: `{items, error, loading, more, reload}`.
- * News put the first page in front again; what was loaded below stays.
+ * A list that comes in pages: `{items, total, error, loading, more, reload}`; `total` where the server counts them.
+ * The newest first: news put the first page in front again, and what was loaded below stays. In the order of names
+ * (`cursor: 'after'`): news bring anew what was loaded.
  */
 export function usePages(path, fields, { when, cursor = 'before', size = PAGE } = {}) {
-  const key = `${path}${query(fields)}`;
-  const [state, setState] = useState({ key, items: [], next: null, error: null, loading: true });
+  const key = path && `${path}${query(fields)}`;
+  const empty = { key, items: [], total: undefined, next: null, error: null, loading: true };
+  const [state, setState] = useState(empty);
   const busy = useRef(false);
+  const loaded = useRef(0);
   const [turn, setTurn] = useState(0);
   const reload = useCallback(() => setTurn((n) => n + 1), []);
+  const isOrdered = cursor === 'after';
+  loaded.current = state.key === key ? state.items.length : 0;
   useEffect(() => {
+    if (!path) return undefined;
     const abort = new AbortController();
-    setState((old) => (old.key === key ? { ...old, loading: true } : { key, items: [], next: null, error: null, loading: true }));
-    get(`${path}${query({ ...fields, limit: size })}`, { signal: abort.signal }).then(
-      (page) => setState((old) => ({ key, ...merged(old.key === key ? old : null, page), error: null, loading: false })),
+    setState((old) => (old.key === key ? { ...old, loading: true } : empty));
+    const limit = isOrdered ? Math.min(Math.max(size, loaded.current), PAGE_MOST) : size;
+    get(`${path}${query({ ...fields, limit })}`, { signal: abort.signal }).then(
+      (page) => setState((old) => ({ key, total: page.total, ...merged(old.key === key && !isOrdered ? old : null, page), error: null, loading: false })),
       (error) => abort.signal.aborted || setState((old) => ({ ...old, key, error, loading: false })),
     );
     return () => abort.abort();
@@ -130,7 +139,8 @@ export function usePages(path, fields, { when, cursor = 'before', size = PAGE } 
     if (busy.current || !state.next || state.key !== key) return;
     busy.current = true;
     try {
-      const page = await get(`${path}${query({ ...fields, limit: size, [cursor]: state.next })}`);
+      const limit = isOrdered ? Math.min(Math.max(size, loaded.current), PAGE_MOST) : size;
+      const page = await get(`${path}${query({ ...fields, limit, [cursor]: state.next })}`);
       setState((old) => (old.key === key ? { ...old, items: old.items.concat(page.items), next: page.next } : old));
     } catch (error) {
       setState((old) => ({ ...old, error }));
@@ -138,16 +148,21 @@ export function usePages(path, fields, { when, cursor = 'before', size = PAGE } 
       busy.current = false;
     }
   }, [key, state.next]);
-  return { ...state, more, reload };
+  return { ...(state.key === key ? state : empty), more, reload };
 }
 
 /** The first page again, in front of what was loaded below it. */
 function merged(old, page) {
   if (!old || old.items.length <= page.items.length || !page.next) return { items: page.items, next: page.next };
-  const last = page.items.at(-1).id;
-  const at = old.items.findIndex((item) => item.id === last);
+  const last = nameOf(page.items.at(-1));
+  const at = old.items.findIndex((item) => nameOf(item) === last);
   if (at < 0) return { items: page.items, next: page.next };
   return { items: page.items.concat(old.items.slice(at + 1)), next: old.next };
+}
+
+/** By what the items of lists are told apart. */
+export function nameOf(item) {
+  return item.id ?? item.seq ?? item.name;
 }
 
 /** `has('GET', '/api/chat')`: `undefined` until it is known. */

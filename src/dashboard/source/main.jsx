@@ -3,19 +3,21 @@
 import './style.css';
 
 import { render } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 import { forgetRoutes, get, onUnauthorized, remember, remembered, signIn, signOut, token } from './api.js';
 import { link, useAddress, useResource, useRoutes } from './hooks.js';
 import { halt, start, watchConnection } from './live.js';
 import { Fault } from './parts.jsx';
 import { Approvals } from './pages/approvals.jsx';
+import { Budgets } from './pages/budgets.jsx';
 import { Changes } from './pages/changes.jsx';
 import { Chat, Conversation } from './pages/chat.jsx';
 import { Deliveries, Delivery } from './pages/deliveries.jsx';
 import { File, Files } from './pages/files.jsx';
 import { Health } from './pages/health.jsx';
 import { Overview } from './pages/overview.jsx';
+import { Proposal, Proposals } from './pages/proposals.jsx';
 import { Providers } from './pages/providers.jsx';
 import { Task, Tasks } from './pages/tasks.jsx';
 import { Webhook, Webhooks } from './pages/webhooks.jsx';
@@ -29,7 +31,9 @@ const PAGES = [
   { at: 'approvals', name: 'Approvals', page: Approvals },
   { at: 'files', name: 'Skills and agents', page: Files, one: File, depth: 2 },
   { at: 'changes', name: 'Changes', page: Changes, one: Changes },
+  { at: 'proposals', name: 'Proposals', page: Proposals, one: Proposal },
   { at: 'chat', name: 'Chat', page: Chat, one: Conversation },
+  { at: 'budgets', name: 'Budgets', page: Budgets },
   { at: 'providers', name: 'Providers', page: Providers },
   { at: 'health', name: 'Health', page: Health },
 ];
@@ -37,7 +41,8 @@ const PAGES = [
 const THEMES = { auto: 'Theme: system', light: 'Theme: light', dark: 'Theme: dark' };
 
 function App() {
-  const [access, setAccess] = useState('asking');
+  // Whoever has a token is shown the page at once: whether it still holds is learned from what the page asks anyway.
+  const [access, setAccess] = useState(token() === null ? 'asking' : 'open');
   const enter = async () => {
     try {
       await get('/api/status');
@@ -47,10 +52,11 @@ function App() {
     }
   };
   useEffect(() => {
-    enter();
+    if (access === 'asking') enter();
     return onUnauthorized(() => setAccess('closed'));
   }, []);
-  useEffect(() => {
+  // Before the page asks for anything, so that no news fall between.
+  useLayoutEffect(() => {
     if (access !== 'open') return undefined;
     start();
     return halt;

@@ -141,6 +141,22 @@ export function Facts({ of }) {
   );
 }
 
+/** How much of what may be used is used: a bar with the same in words. */
+export function Meter({ name, value, most, say }) {
+  const words = most === null ? `${say(value)}, without a limit` : `${say(value)} of ${say(most)}`;
+  const share = most ? Math.min(value / most, 1) : 0;
+  return (
+    <div class="meter">
+      <span>{name}</span> <span>{words}</span>
+      {most !== null && (
+        <span class="track" role="meter" aria-label={name} aria-valuemin={0} aria-valuemax={most} aria-valuenow={Math.min(value, most)} aria-valuetext={words}>
+          <span class={share >= 1 ? 'full' : ''} style={{ width: `${share * 100}%` }} />
+        </span>
+      )}
+    </div>
+  );
+}
+
 export function Card({ title, aside, children, wide, id }) {
   return (
     <section class={wide ? 'card wide' : 'card'} aria-label={title} id={id}>

@@ -3,6 +3,9 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
+import { nameOf } from './hooks.js';
+import { Fault } from './parts.jsx';
+
 const AROUND = 8;
 
 function useSlice(total, node) {
@@ -35,18 +38,20 @@ function useSlice(total, node) {
 
 /**
  * `columns`: `[{name, width, cell(item), kind}]`; the first one is what the row is called.
- * `more()` is called when the end comes near; `isOpen` says that there may be more.
+ * `more()` is called when the end of what is loaded comes near; `isOpen` says that there may be more. With `total` the
+ * list is as long as it will be from the beginning, and rows that are not loaded yet stand there empty.
  */
-export function Rows({ label, items, columns, keyOf = (item) => item.id, more, isOpen, children }) {
+export function Rows({ label, items, total, columns, keyOf = nameOf, more, isOpen, children }) {
   const body = useRef(null);
-  const { from, to, height } = useSlice(items.length, body);
+  const length = isOpen && total !== undefined ? Math.max(total, items.length) : items.length;
+  const { from, to, height } = useSlice(length, body);
   useEffect(() => {
     if (isOpen && to >= items.length - 20) more?.();
   }, [to, items.length, isOpen]);
   if (!items.length) return children ?? null;
   const template = columns.map((column) => column.width ?? '1fr').join(' ');
   return (
-    <div class="rows" role="table" aria-label={label} aria-rowcount={isOpen ? -1 : items.length + 1}>
+    <div class="rows" role="table" aria-label={label} aria-rowcount={isOpen && total === undefined ? -1 : length + 1}>
       <div role="rowgroup">
         <div class="row head" role="row" style={{ gridTemplateColumns: template }}>
           {columns.map((column) => (
@@ -56,7 +61,7 @@ export function Rows({ label, items, columns, keyOf = (item) => item.id, more, i
           ))}
         </div>
       </div>
-      <div class="body" role="rowgroup" ref={body} style={{ height: `${items.length * height}px` }}>
+      <div class="body" role="rowgroup" ref={body} style={{ height: `${length * height}px` }}>
         {items.slice(from, to).map((item, n) => (
           <div
             class="row"
@@ -72,17 +77,33 @@ export function Rows({ label, items, columns, keyOf = (item) => item.id, more, i
             ))}
           </div>
         ))}
+        {to > items.length && <p class="loading" style={{ transform: `translateY(${Math.max(items.length, from) * height}px)` }}>Loading…</p>}
       </div>
     </div>
   );
 }
 
-/** How much of the list is here. */
-export function Counted({ items, isOpen, what }) {
+/** How much of the list is here: `what` for one, and for others with an `s`. */
+export function Counted({ items, total, isOpen, what, many = `${what}s` }) {
+  const count = total ?? items.length;
   return (
     <p class="counted" role="status">
-      {items.length.toLocaleString('en')} {what}
-      {isOpen ? ' loaded, more follow as you scroll' : ''}
+      {count.toLocaleString('en')} {count === 1 ? what : many}
+      {isOpen && total === undefined ? ' loaded, more follow as you scroll' : ''}
     </p>
+  );
+}
+
+/** A list that comes in pages (`usePages`), with how much of it there is; `children` where there is nothing. */
+export function Listed({ list, label, columns, keyOf, what, many, children }) {
+  const isOpen = Boolean(list.next);
+  return (
+    <>
+      <Fault error={list.error} reload={list.reload} />
+      {list.items.length > 0 && <Counted items={list.items} total={list.total} isOpen={isOpen} what={what} many={many} />}
+      <Rows label={label} items={list.items} total={list.total} columns={columns} keyOf={keyOf} more={list.more} isOpen={isOpen}>
+        {list.loading ? <p class="loading">Loading…</p> : !list.error && children}
+      </Rows>
+    </>
   );
 }

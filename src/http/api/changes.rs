@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 
+use super::listing::Listing;
 use super::not_found;
 use super::request::Asked;
 use super::state::ApiState;
@@ -107,12 +108,15 @@ pub fn on_behalf(asked: &Asked<'_>) -> Result<operations::Asked> {
 
 /// How a change is answered: 200, 201 for something new, 202 while it is not in force.
 pub async fn answer(state: &ApiState, made: Result<Applied, Refused>, done: StatusCode) -> Answer {
-    let applied = match made {
+    let mut applied = match made {
         Ok(applied) => applied,
         Err(refused) => return refusal(refused),
     };
     if let (Status::Live | Status::Committed, Some(digest)) = (applied.status, applied.index_digest) {
         state.index.shows(digest).await;
+    }
+    if let (Status::Proposed, Some(branch), Some(commit)) = (applied.status, &applied.branch, &applied.commit) {
+        applied.pr_url = state.index.proposed(branch, commit).await;
     }
     let status = match applied.status {
         Status::Unchanged => StatusCode::OK,
@@ -256,10 +260,11 @@ pub async fn remove_command(state: &ApiState, id: &str, name: &str, asked: &Aske
 }
 
 /// The commands of a webhook, with the skill that each comes from.
-pub fn commands(state: &ApiState, id: &str) -> Result<Value> {
+pub fn commands(state: &ApiState, id: &str, query: &super::query::Query) -> Result<Value> {
     let index = super::index::index(state)?;
     let webhook = index.webhooks.iter().find(|webhook| webhook.spec.id.as_str() == id);
-    super::page(&webhook.ok_or_else(|| not_found("webhook", id))?.spec.commands, None)
+    let commands = &webhook.ok_or_else(|| not_found("webhook", id))?.spec.commands;
+    Listing::by("name").page(query, super::index::each(commands)?)
 }
 
 fn webhook(id: &str) -> Result<WebhookId> {

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
+use super::listing::Listing;
+use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
 use super::table::Operation;
@@ -20,7 +22,9 @@ use crate::model::task::Task;
 use crate::seam::fresh_id;
 
 /// Messages that are looked through for conversations.
-const MESSAGES_MAX: usize = 2_000;
+const MESSAGES_MAX: usize = 10_000;
+/// Of those so many at once.
+const READ_AT_ONCE: usize = 500;
 /// Longest name of a conversation in characters.
 const CONVERSATION_CHARS_MAX: usize = 64;
 
@@ -43,9 +47,9 @@ pub struct Say {
 /// One of the operations on conversations.
 pub async fn answer(state: &ApiState, operation: Operation, id: &str, asked: &Asked<'_>) -> Result<Answer> {
     match operation {
-        Operation::Conversations => conversations(state).await.map(|value| ok(&value)),
+        Operation::Conversations => conversations(state, asked.query).await.map(|value| ok(&value)),
         Operation::Conversation => conversation(state, id).await.map(|value| ok(&value)),
-        Operation::Messages => messages(state, id).await.map(|value| ok(&value)),
+        Operation::Messages => messages(state, id, asked.query).await.map(|value| ok(&value)),
         _ => say(state, asked).await,
     }
 }
@@ -87,15 +91,13 @@ async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
 }
 
 /// The conversations, the one with the newest message first.
-async fn conversations(state: &ApiState) -> Result<Value> {
-    let mut known: BTreeMap<String, (usize, Vec<Task>)> = BTreeMap::new();
-    for (place, task) in newest(state, None).await?.into_iter().enumerate() {
-        known.entry(task.spec.source.conversation_id.clone()).or_insert((place, Vec::new())).1.push(task);
+async fn conversations(state: &ApiState, query: &Query) -> Result<Value> {
+    let mut known: BTreeMap<String, Vec<Task>> = BTreeMap::new();
+    for task in newest(state, None).await? {
+        known.entry(task.spec.source.conversation_id.clone()).or_default().push(task);
     }
-    let mut ordered: Vec<_> = known.into_iter().collect();
-    ordered.sort_by_key(|(_, (place, _))| *place);
-    let items: Vec<Value> = ordered.iter().map(|(id, (_, tasks))| summary(id, tasks)).collect();
-    Ok(json!({ "items": items, "next": null }))
+    let items = known.iter().map(|(id, tasks)| summary(id, tasks)).collect();
+    Listing { name: "id", order: "-updated_at" }.page(query, items)
 }
 
 async fn conversation(state: &ApiState, id: &str) -> Result<Value> {
@@ -104,12 +106,14 @@ async fn conversation(state: &ApiState, id: &str) -> Result<Value> {
 }
 
 /// What was said, the oldest first: each message and, as far as there is one, its answer.
-async fn messages(state: &ApiState, id: &str) -> Result<Value> {
+async fn messages(state: &ApiState, id: &str, query: &Query) -> Result<Value> {
     let mut items = Vec::new();
     for task in known(state, id).await?.tasks.iter().rev() {
         let (spec, source) = (&task.spec, &task.spec.source);
-        items.push(json!({ "role": "user", "text": source.text, "actor": source.actor, "at": spec.created_at }));
+        let number = items.len();
+        items.push(json!({ "number": number, "role": "user", "text": source.text, "actor": source.actor, "at": spec.created_at }));
         items.push(json!({
+            "number": number + 1,
             "role": "agent",
             "text": task.result.as_ref().map(|result| &result.text).filter(|text| !text.is_empty()),
             "task": spec.id,
@@ -118,7 +122,7 @@ async fn messages(state: &ApiState, id: &str) -> Result<Value> {
             "at": task.updated_at,
         }));
     }
-    Ok(json!({ "items": items, "next": null }))
+    Listing::by("number").page(query, items)
 }
 
 struct Known {
@@ -138,8 +142,18 @@ async fn known(state: &ApiState, id: &str) -> Result<Known> {
 
 /// The newest messages first, of one conversation or of all.
 async fn newest(state: &ApiState, conversation: Option<&str>) -> Result<Vec<Task>> {
-    let filter = TaskFilter { webhook: Some(chat::webhook()), limit: MESSAGES_MAX, ..TaskFilter::default() };
-    let mut tasks = state.ledger.tasks(filter).await?;
+    let mut tasks: Vec<Task> = Vec::new();
+    while tasks.len() < MESSAGES_MAX {
+        let before = tasks.last().map(|task| task.spec.id);
+        let webhook = Some(chat::webhook());
+        let filter = TaskFilter { webhook, before, limit: READ_AT_ONCE, ..TaskFilter::default() };
+        let page = state.ledger.tasks(filter).await?;
+        let is_last = page.len() < READ_AT_ONCE;
+        tasks.extend(page);
+        if is_last {
+            break;
+        }
+    }
     tasks.retain(|task| {
         let source = &task.spec.source;
         source.event == chat::EVENT

@@ -6,24 +6,26 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use super::listing::Listing;
 use super::query::Query;
 use super::state::ApiState;
+use super::table::LIMIT_MAX;
 use super::{not_found, page, shown};
 use crate::error::Result;
-use crate::ledger::DeliveryFilter;
 use crate::ledger::rows::{DecidedItem, Delivery, Outcome};
+use crate::ledger::{DeliveryFilter, Page};
 use crate::model::ids::{DeliveryId, WebhookId};
 
 pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
-    let limit = query.limit()?;
     let filter = DeliveryFilter {
         webhook: query.parsed("webhook", WebhookId::parse)?,
         before: query.parsed("before", DeliveryId::parse)?,
-        limit,
+        after: query.parsed("after", DeliveryId::parse)?,
+        oldest_first: query.text("sort") == Some("received_at"),
+        limit: query.limit()?,
     };
-    let deliveries = state.ledger.deliveries(filter).await?;
-    let next = deliveries.last().filter(|_| deliveries.len() == limit).map(|delivery| delivery.id.to_string());
-    page(&deliveries.iter().map(summary).collect::<Vec<_>>(), next)
+    let Page { items, next } = state.ledger.deliveries_page(filter).await?;
+    page(&items.iter().map(summary).collect::<Vec<_>>(), next.map(|id| id.to_string()))
 }
 
 fn summary(delivery: &Delivery) -> Value {
@@ -42,12 +44,9 @@ fn summary(delivery: &Delivery) -> Value {
     })
 }
 
-/// Deliveries that are counted when nothing says how many.
-const COUNTED: usize = 1_000;
-
 /// Of the newest deliveries, how many came to each webhook and what became of them.
 pub async fn stats(state: &ApiState, query: &Query) -> Result<Value> {
-    let limit = if query.text("limit").is_some() { query.limit()? } else { COUNTED };
+    let limit = query.count_or("newest", LIMIT_MAX)?;
     let deliveries = state.ledger.deliveries(DeliveryFilter { limit, ..DeliveryFilter::default() }).await?;
     let mut counted: BTreeMap<WebhookId, (u64, u64, u64, jiff::Timestamp)> = BTreeMap::new();
     for delivery in &deliveries {
@@ -67,7 +66,7 @@ pub async fn stats(state: &ApiState, query: &Query) -> Result<Value> {
             "last_received_at": last,
         })
     });
-    page(&counted.collect::<Vec<_>>(), None)
+    Listing::by("webhook").page(query, counted.collect())
 }
 
 pub async fn one(state: &ApiState, id: &str, query: &Query) -> Result<Value> {

@@ -50,7 +50,7 @@ pub enum Next {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
     since: Option<u64>,
-    /// Whole kinds, or `task.*`; empty: all.
+    /// Whole kinds, or `task.*`; `!task.output` leaves one out. None but such: all others.
     kinds: Vec<String>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
@@ -75,11 +75,13 @@ impl Wanted {
     }
 
     fn kind(&self, kind: &str) -> bool {
-        let fits = |wanted: &String| match wanted.strip_suffix('*') {
+        let fits = |wanted: &str| match wanted.strip_suffix('*') {
             Some(beginning) => kind.starts_with(beginning),
             None => wanted == kind,
         };
-        self.kinds.is_empty() || self.kinds.iter().any(fits)
+        let left_out = |wanted: &String| wanted.strip_prefix('!').is_some_and(fits);
+        let mut named = self.kinds.iter().filter(|wanted| !wanted.starts_with('!')).peekable();
+        !self.kinds.iter().any(left_out) && (named.peek().is_none() || named.any(|wanted| fits(wanted)))
     }
 
     fn happening(&self, happening: &Happening) -> bool {
@@ -198,13 +200,13 @@ impl Feed {
                 other => other.map(|_| ()),
             },
             // Too many at once: what is followed already is read from where it was left.
-            Err(broadcast::error::RecvError::Lagged(_)) => {
+            Err(broadcast::error::RecvError::Lagged(times)) => {
                 let followed: Vec<TaskId> =
                     self.followed.iter().filter(|(_, place)| place.is_some()).map(|(task, _)| *task).collect();
                 self.waiting.push_back(Message {
                     seq: None,
                     kind: MISSED.to_owned(),
-                    data: json!({ "reason": "output of tasks that were not followed yet" }),
+                    data: json!({ "reason": "output of tasks that were not followed yet", "times": times }),
                 });
                 let mut read = Ok(());
                 for task in followed {
@@ -292,6 +294,88 @@ impl Leave {
                 changed = self.changes.changed() => if changed.is_err() { return "the service stops" },
                 () = tokio::time::sleep(holds_for.min(KEEP_ALIVE)) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::api::table::Operation;
+    use crate::ledger::NewTask;
+    use crate::ledger::Options;
+    use crate::ledger::rows::LogLine;
+    use crate::model::chat;
+    use crate::model::task::task_for_tests;
+
+    #[test]
+    fn kinds_are_named_or_left_out() {
+        let wanted = |kinds: &str| {
+            let query = Query::parse(Some(&format!("kind={kinds}")), Operation::Stream.parameters()).unwrap();
+            Wanted::of(&query, None).unwrap()
+        };
+        let heard = |kinds: &str| ["task.started", OUTPUT, "repo.pushed"].map(|kind| wanted(kinds).kind(kind));
+        assert_eq!(heard("task.*"), [true, true, false]);
+        assert_eq!(heard("!task.output"), [true, false, true]);
+        assert_eq!(heard("task.*,!task.output"), [true, false, false]);
+    }
+
+    fn ledger(directory: &tempfile::TempDir) -> Ledger {
+        Ledger::open(&directory.path().join("ledger.redb"), Options::default()).unwrap()
+    }
+
+    async fn message(feed: &mut Feed) -> Message {
+        match feed.next().await {
+            Next::Message(message) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_was_too_slow_is_told_which_numbers_he_missed() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = ledger(&directory);
+        ledger.note("a.first", None, String::new()).await.unwrap();
+        let mut feed = Feed::new(&ledger, Wanted { since: Some(0), ..Wanted::default() });
+        assert_eq!(message(&mut feed).await.seq, Some(1));
+        // More than is kept happens while he looks away.
+        for _ in 0..4 {
+            let notes = (0..1_000).map(|n| ledger.note("a.b", None, n.to_string()));
+            futures_util::future::join_all(notes).await;
+        }
+        let missed = message(&mut feed).await;
+        let (from, to) = (missed.data["from"].as_u64().unwrap(), missed.data["to"].as_u64().unwrap());
+        assert_eq!((missed.kind.as_str(), missed.seq, from), (MISSED, None, 2));
+        let next = message(&mut feed).await;
+        assert_eq!(next.seq, Some(to + 1), "what was missed ends where he goes on");
+        assert!(to > 2_000, "{to}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_was_too_slow_for_output_is_told_so_and_goes_on_with_what_he_follows() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = ledger(&directory);
+        let mut task = task_for_tests().spec;
+        task.webhook = chat::webhook();
+        let id = task.id;
+        let new = NewTask { spec: task, lookup: None, reply: None, continues: None, says: None };
+        ledger.create(new, &chat::provider(), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+        let wanted = Wanted { kinds: vec![OUTPUT.to_owned()], task: Some(id), from: Some(0), ..Wanted::default() };
+        let mut feed = Feed::new(&ledger, wanted);
+        let line =
+            |text: String| LogLine { at: jiff::Timestamp::UNIX_EPOCH, attempt: 1, kind: "agent".to_owned(), text };
+        for n in 0..5_000 {
+            ledger.append_log(id, vec![line(n.to_string())]).await.unwrap();
+        }
+        let missed = message(&mut feed).await;
+        assert_eq!(missed.kind, MISSED);
+        assert!(missed.data["times"].as_u64().unwrap() > 0, "{missed:?}");
+        for n in 0..5_000 {
+            assert_eq!(
+                message(&mut feed).await.data["text"],
+                n.to_string(),
+                "of the task that he follows nothing is lost"
+            );
         }
     }
 }

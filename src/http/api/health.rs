@@ -50,6 +50,7 @@ pub async fn status(state: &ApiState) -> Result<Value> {
             "agents": index.agents.len(),
         })),
         "git": index.as_ref().map(|index| shown(&index.recorded)).transpose()?,
+        "copies": index.as_ref().map(|index| shown(&index.copies)).transpose()?,
         "resources": { "ready": counted.ready, "reconciling": counted.reconciling, "stalled": counted.stalled },
         "stalled": index.as_ref().map(|index| index.named(Standing::Stalled)),
         "suspended": {

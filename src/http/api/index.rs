@@ -1,26 +1,46 @@
 //! What is served: webhooks, skills, agents, providers; and the request for a pass.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
+use super::access::Caller;
+use super::listing::Listing;
 use super::query::Query;
-use super::state::{ApiState, Asked, IndexView};
+use super::state::{ApiState, Asked, IndexView, WebhookView};
 use super::table::WAIT_SECONDS_MAX;
-use super::{not_found, ok, page, shown};
+use super::{not_found, ok, shown};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
+use crate::ledger::rows::Deed;
+use crate::model::provider::sample;
+use crate::model::snapshot::skill_path;
+use crate::model::spec::WebhookSpec;
+use crate::reconcile::versions::Age;
 
-pub fn index(state: &ApiState) -> Result<std::sync::Arc<IndexView>> {
+/// Who made what comes with the program.
+const WITH_US: &str = "skillhook";
+
+pub fn index(state: &ApiState) -> Result<Arc<IndexView>> {
     state.index.current().ok_or_else(|| Error::new(Code::NotReady, "the first pass has not been applied yet"))
 }
 
-pub fn webhooks(state: &ApiState) -> Result<Value> {
-    let index = index(state)?;
-    let webhooks: Vec<Value> = (index.webhooks.iter())
+pub async fn webhooks(state: &ApiState, query: &Query) -> Result<Value> {
+    let (index, ages) = (index(state)?, ages(state).await);
+    let (search, standing) = (Search::of(query), query.text("state"));
+    let wanted = index.webhooks.iter().filter(|webhook| {
+        let WebhookSpec { id, name, provider, .. } = &webhook.spec;
+        search.finds(&[id.as_str(), name, provider.as_str()])
+            && standing.is_none_or(|standing| standing == webhook.standing())
+    });
+    let webhooks: Vec<Value> = wanted
         .map(|webhook| {
-            let spec = &webhook.spec;
+            let (spec, age) = (&webhook.spec, age(webhook, &ages));
             json!({
                 "id": spec.id,
                 "name": spec.name,
@@ -31,35 +51,110 @@ pub fn webhooks(state: &ApiState) -> Result<Value> {
                 "generation": webhook.generation,
                 "commands": spec.commands.len(),
                 "conditions": webhook.conditions,
+                "created_at": age.created_at,
+                "created_by": age.created_by,
+                "updated_at": age.updated_at,
+                "updated_by": age.updated_by,
             })
         })
         .collect();
-    page(&webhooks, None)
+    Listing::by("id").page(query, webhooks)
 }
 
-pub fn webhook(state: &ApiState, id: &str) -> Result<Value> {
+pub async fn webhook(state: &ApiState, id: &str) -> Result<Value> {
     let index = index(state)?;
     let webhook = (index.webhooks.iter()).find(|webhook| webhook.spec.id.as_str() == id);
-    shown(webhook.ok_or_else(|| not_found("webhook", id))?)
+    let webhook = webhook.ok_or_else(|| not_found("webhook", id))?;
+    let ages = ages(state).await;
+    let mut value = shown(webhook)?;
+    if let (Some(fields), Value::Object(age)) = (value.as_object_mut(), shown(&age(webhook, &ages))?) {
+        fields.insert("id".to_owned(), json!(webhook.spec.id));
+        fields.insert("is_builtin".to_owned(), json!(webhook.spec.builtin));
+        fields.extend(age);
+        let samples = sample::all().into_iter().filter(|sample| sample.provider == webhook.spec.provider.as_str());
+        let names = samples.map(|sample| format!("{}.{}", sample.provider, sample.event));
+        fields.insert("samples".to_owned(), json!(names.collect::<Vec<_>>()));
+    }
+    Ok(value)
 }
 
-pub fn skills(state: &ApiState) -> Result<Value> {
-    page(&index(state)?.skills, None)
+/// Since when there is a webhook, and who changed it last: as git tells it of the files that it is made of.
+#[derive(Debug, Default, Serialize)]
+struct WebhookAge {
+    created_at: Option<Timestamp>,
+    created_by: Option<String>,
+    updated_at: Option<Timestamp>,
+    updated_by: Option<String>,
 }
 
-pub fn agents(state: &ApiState) -> Result<Value> {
-    page(&index(state)?.agents, None)
+fn age(webhook: &WebhookView, ages: &BTreeMap<String, Age>) -> WebhookAge {
+    let files = || webhook.sources.iter().filter_map(|skill| ages.get(&skill_path(skill.as_str())));
+    let (first, last) = (files().min_by_key(|age| age.created_at), files().max_by_key(|age| age.updated_at));
+    let first = first.filter(|_| !webhook.spec.builtin);
+    WebhookAge {
+        created_at: first.map(|age| age.created_at),
+        created_by: if webhook.spec.builtin {
+            Some(WITH_US.to_owned())
+        } else {
+            first.map(|age| age.created_by.clone())
+        },
+        updated_at: last.map(|age| age.updated_at),
+        updated_by: last.map(|age| age.updated_by.clone()),
+    }
 }
 
-pub fn providers(state: &ApiState) -> Result<Value> {
-    page(&index(state)?.providers, None)
+/// Empty where there is no repository, or none that can be read now.
+async fn ages(state: &ApiState) -> Arc<BTreeMap<String, Age>> {
+    let Some(versions) = &state.versions else { return Arc::default() };
+    versions.ages().await.unwrap_or_else(|error| {
+        tracing::debug!(error = error.internal(), "git does not tell since when there are webhooks");
+        Arc::default()
+    })
+}
+
+/// What is to stand in one of some texts, whatever the case; nothing is to: all are found.
+struct Search(String);
+
+impl Search {
+    fn of(query: &Query) -> Self {
+        Self(query.text("search").unwrap_or_default().to_lowercase())
+    }
+
+    fn finds(&self, texts: &[&str]) -> bool {
+        self.0.is_empty() || texts.iter().any(|text| text.to_lowercase().contains(&self.0))
+    }
+}
+
+pub fn skills(state: &ApiState, query: &Query) -> Result<Value> {
+    let (index, search) = (index(state)?, Search::of(query));
+    let wanted = index.skills.iter().filter(|skill| search.finds(&[skill.name.as_str(), &skill.description]));
+    Listing::by("name").page(query, each(wanted)?)
+}
+
+pub fn agents(state: &ApiState, query: &Query) -> Result<Value> {
+    let (index, search) = (index(state)?, Search::of(query));
+    let wanted = index.agents.iter().filter(|agent| search.finds(&[agent.name.as_str(), &agent.description]));
+    Listing::by("name").page(query, each(wanted)?)
+}
+
+pub fn providers(state: &ApiState, query: &Query) -> Result<Value> {
+    Listing::by("name").page(query, each(&index(state)?.providers)?)
+}
+
+/// The items as they are shown.
+pub fn each<'a, T: Serialize + 'a>(items: impl IntoIterator<Item = &'a T>) -> Result<Vec<Value>> {
+    items.into_iter().map(shown).collect()
 }
 
 /// Asks for a pass over everything; 202 at once, or 200 with what it came to.
-pub async fn reconcile(state: &ApiState, query: &Query) -> Result<Answer> {
+pub async fn reconcile(state: &ApiState, query: &Query, caller: &Caller) -> Result<Answer> {
     let wait = query.flag("wait")?;
     let asked = Asked { allow_prune: query.flag("allow_prune")?, with_source: query.flag("with_source")? };
     let done = state.reconcile.request(asked)?;
+    if asked.allow_prune {
+        let (kind, message) = ("reconcile.prune_allowed".to_owned(), "large deletions are meant".to_owned());
+        state.ledger.record(Deed { kind, actor: caller.actor(), message, ..Deed::default() }).await?;
+    }
     if !wait {
         return Ok(Answer::json(StatusCode::ACCEPTED, &json!({ "status": "requested" })));
     }

@@ -5,6 +5,7 @@
 //! `access` says who asks and whether he may; only then is its body read.
 
 pub mod access;
+mod audit;
 mod changes;
 mod chat;
 mod deliveries;
@@ -13,6 +14,7 @@ mod feed;
 pub mod guard;
 mod health;
 mod index;
+mod listing;
 mod multipart;
 mod once;
 mod openapi;
@@ -158,25 +160,30 @@ impl Api {
             Operation::Routes => Ok(ok(&table::document())),
             Operation::OpenApi => Ok(ok(&openapi::document())),
             Operation::Status => health::status(state).await.map(|value| ok(&value)),
-            Operation::Webhooks => index::webhooks(state).map(|value| ok(&value)),
-            Operation::Webhook => index::webhook(state, id).map(|value| ok(&value)),
-            Operation::Skills => index::skills(state).map(|value| ok(&value)),
-            Operation::Agents => index::agents(state).map(|value| ok(&value)),
-            Operation::Providers => index::providers(state).map(|value| ok(&value)),
+            Operation::Webhooks => index::webhooks(state, query).await.map(|value| ok(&value)),
+            Operation::Webhook => index::webhook(state, id).await.map(|value| ok(&value)),
+            Operation::Skills => index::skills(state, query).map(|value| ok(&value)),
+            Operation::Agents => index::agents(state, query).map(|value| ok(&value)),
+            Operation::Providers => index::providers(state, query).map(|value| ok(&value)),
             Operation::History => versions::history(state, query).await.map(|value| ok(&value)),
             Operation::Diff => versions::diff(state, query).await.map(|value| ok(&value)),
             Operation::Plan => versions::plan(state, query).await.map(|value| ok(&value)),
-            Operation::Suspend => versions::suspend(state, true).await.map(|value| ok(&value)),
-            Operation::Resume => versions::suspend(state, false).await.map(|value| ok(&value)),
-            Operation::SuspendWebhook => versions::suspend_webhook(state, id, true).await.map(|value| ok(&value)),
-            Operation::ResumeWebhook => versions::suspend_webhook(state, id, false).await.map(|value| ok(&value)),
-            Operation::Rollback => versions::rollback(state, query).await.map(|value| ok(&value)),
-            Operation::Reconcile => index::reconcile(state, query).await,
+            Operation::Suspend => versions::suspend(state, true, asked.caller).await.map(|value| ok(&value)),
+            Operation::Resume => versions::suspend(state, false, asked.caller).await.map(|value| ok(&value)),
+            Operation::SuspendWebhook => {
+                versions::suspend_webhook(state, id, true, asked.caller).await.map(|value| ok(&value))
+            }
+            Operation::ResumeWebhook => {
+                versions::suspend_webhook(state, id, false, asked.caller).await.map(|value| ok(&value))
+            }
+            Operation::Rollback => versions::rollback(state, query, asked.caller).await.map(|value| ok(&value)),
+            Operation::Reconcile => index::reconcile(state, query, asked.caller).await,
             Operation::Tasks => tasks::list(state, query).await.map(|value| ok(&value)),
             Operation::Task => tasks::one(state, id).await.map(|value| ok(&value)),
             Operation::TaskLogs => tasks::logs(state, id, query).await.map(|value| ok(&value)),
             Operation::CancelTask => tasks::cancel(state, id, asked).await.map(|value| ok(&value)),
             Operation::RetryTask => tasks::retry(state, id, asked).await.map(|value| ok(&value)),
+            Operation::AnswerTask => tasks::input(state, id, asked).await,
             Operation::ApproveTask => tasks::decide(state, asked.caller, id, query, true).await.map(|value| ok(&value)),
             Operation::RejectTask => tasks::decide(state, asked.caller, id, query, false).await.map(|value| ok(&value)),
             Operation::Approvals => {
@@ -186,26 +193,28 @@ impl Api {
             Operation::Deliveries => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::Delivery => deliveries::one(state, id, query).await.map(|value| ok(&value)),
             Operation::ExplainDelivery => deliveries::explain(state, id).await.map(|value| ok(&value)),
-            Operation::Recent => stats::recent(state, query).map(|value| ok(&value)),
-            Operation::Spending => stats::spending(state, query).await.map(|value| ok(&value)),
-            Operation::Picture => stats::picture(state, query).map(|value| ok(&value)),
+            Operation::Recent | Operation::Spending | Operation::Budgets | Operation::Picture => {
+                stats::answer(state, operation, query).await.map(|value| ok(&value))
+            }
             Operation::Validate => validate::validate(state, asked).await.map(|value| ok(&value)),
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
             Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),
             Operation::Replay => replay::replay(state, asked).await.map(|value| ok(&value)),
             Operation::ReplayOne => replay::one(state, id, asked).await.map(|value| ok(&value)),
-            Operation::Secrets => secrets::list(state).await.map(|value| ok(&value)),
+            Operation::Secrets => secrets::list(state, query).await.map(|value| ok(&value)),
             Operation::PutSecret => secrets::put(state, id, asked).await,
             Operation::Docs => Ok(docs::page()),
             Operation::WebhookEvents => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::WebhookStats => deliveries::stats(state, query).await.map(|value| ok(&value)),
+            Operation::DeliverSample => replay::deliver(state, id, asked).await.map(|value| ok(&value)),
             Operation::TestWebhook => replay::test(state, id, asked).await.map(|value| ok(&value)),
             Operation::Chat | Operation::Conversations | Operation::Conversation | Operation::Messages => {
                 chat::answer(state, operation, id, asked).await
             }
             Operation::Me => Ok(ok(&tokens::me(asked.caller))),
-            Operation::Tokens => tokens::list(state).map(|value| ok(&value)),
+            Operation::Audit => audit::list(state, query).await.map(|value| ok(&value)),
+            Operation::Tokens => tokens::list(state, query).map(|value| ok(&value)),
             Operation::CreateToken => tokens::create(state, asked).await,
             Operation::RevokeToken => tokens::revoke(state, id, asked).await.map(|value| ok(&value)),
             of_files => self.files(of_files, id, asked).await,
@@ -245,12 +254,12 @@ impl Api {
     async fn registry(&self, operation: Operation, name: &str, asked: &Asked<'_>) -> Result<Answer> {
         let state = &*self.state;
         match operation {
-            Operation::RegistrySkills => index::skills(state).map(|value| ok(&value)),
+            Operation::RegistrySkills => index::skills(state, asked.query).map(|value| ok(&value)),
             Operation::UploadSkill => registry::upload(state, Kind::Skill, asked).await,
             Operation::SkillContent => registry::content(state, Kind::Skill, name).await,
             Operation::PutSkillContent => registry::put(state, Kind::Skill, name, asked).await,
             Operation::DeleteSkill => registry::delete(state, Kind::Skill, name, asked).await,
-            Operation::RegistryAgents => index::agents(state).map(|value| ok(&value)),
+            Operation::RegistryAgents => index::agents(state, asked.query).map(|value| ok(&value)),
             Operation::UploadAgent => registry::upload(state, Kind::Agent, asked).await,
             Operation::AgentContent => registry::content(state, Kind::Agent, name).await,
             Operation::PutAgentContent => registry::put(state, Kind::Agent, name, asked).await,
@@ -266,14 +275,14 @@ impl Api {
             Operation::CreateWebhook => changes::create(state, asked).await,
             Operation::BuiltinWebhook => {
                 changes::builtin(state, id)?;
-                index::webhook(state, id).map(|value| ok(&value))
+                index::webhook(state, id).await.map(|value| ok(&value))
             }
             Operation::EditBuiltinWebhook => changes::edit_builtin(state, id, asked).await,
             Operation::EditWebhook | Operation::PatchWebhook => changes::edit(state, id, asked).await,
             Operation::DeleteWebhook => changes::remove(state, id, asked).await,
             Operation::EnableWebhook => changes::enable(state, id, true, asked).await,
             Operation::DisableWebhook => changes::enable(state, id, false, asked).await,
-            Operation::Commands => changes::commands(state, id).map(|value| ok(&value)),
+            Operation::Commands => changes::commands(state, id, asked.query).map(|value| ok(&value)),
             Operation::AddCommand => changes::add_command(state, id, asked).await,
             Operation::PutCommand => changes::put_command(state, id, name, asked).await,
             Operation::DeleteCommand => changes::remove_command(state, id, name, asked).await,

@@ -4,7 +4,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::table::{Form, Parameter, ROUTES, Route, names_in};
+use super::table::{self, Form, Good, Operation, Parameter, ROUTES, Route, names_in};
 
 pub fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
@@ -19,6 +19,7 @@ pub fn document() -> Value {
     }
     let mut schemas: Map<String, Value> = generator.take_definitions(true);
     schemas.insert("Problem".to_owned(), problem_schema());
+    schemas.extend(table::schemas().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -48,15 +49,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         json!({ "name": "X-Skillhook", "in": "header", "required": false, "schema": schema })
     });
     let of_query = route.operation.parameters().iter().map(parameter);
-    let parameters: Vec<Value> = of_path.chain(command).chain(of_query).collect();
-    let mut responses: Map<String, Value> = Map::new();
-    for status in route.operation.statuses() {
-        responses.insert(status.to_string(), json!({ "description": "done" }));
-    }
-    let problem = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
-    for status in PROBLEMS {
-        responses.insert(status.to_string(), json!({ "description": "refused", "content": problem }));
-    }
+    let parameters: Vec<Value> = of_path.chain(command).chain(of_query).chain(headers(route)).collect();
+    let responses = responses(route.operation);
     let mut value = json!({
         "operationId": format!("{:?}", route.operation),
         "summary": route.summary,
@@ -73,19 +67,80 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         for media in route.operation.other_media() {
             content[*media] = json!({ "schema": { "type": "string" } });
         }
-        fields.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
+        let required = route.operation != Operation::TestWebhook;
+        fields.insert("requestBody".to_owned(), json!({ "required": required, "content": content }));
     }
     value
 }
 
-/// Statuses of problems that any address may answer.
-const PROBLEMS: [u16; 14] = [400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504];
+/// What an address answers, by status.
+fn responses(operation: Operation) -> Map<String, Value> {
+    let mut responses: Map<String, Value> = Map::new();
+    for status in operation.statuses() {
+        let mut response = json!({ "description": "done", "content": content(operation.good()) });
+        if operation.has_versions() || matches!(operation, Operation::SkillContent | Operation::AgentContent) {
+            response["headers"] = json!({ "ETag": { "schema": { "type": "string", "pattern": VERSION } } });
+        }
+        let links = operation.links().iter().map(|(name, to, parameter, value)| {
+            let link = json!({ "operationId": format!("{to:?}"), "parameters": { (*parameter): value } });
+            ((*name).to_owned(), link)
+        });
+        response["links"] = Value::Object(links.collect());
+        responses.insert(status.to_string(), response);
+    }
+    for status in operation.problems() {
+        let mut content =
+            json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+        if operation == Operation::Health && status == 503 {
+            content["application/json"] = json!({ "schema": { "$ref": "#/components/schemas/Status" } });
+        }
+        let response = json!({ "description": "refused", "content": content });
+        responses.entry(status.to_string()).or_insert(response);
+    }
+    responses
+}
+
+fn content(good: Good) -> Value {
+    match good {
+        Good::One(name) => {
+            json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{name}") } } })
+        }
+        Good::Page(name) => json!({ "application/json": { "schema": table::page_schema(name) } }),
+        Good::Object => json!({ "application/json": { "schema": { "type": "object" } } }),
+        Good::Text(media) => json!({ (media): { "schema": { "type": "string" } } }),
+        Good::Stream => json!({ "text/event-stream": { "schema": { "type": "string" } } }),
+    }
+}
+
+/// How a version of a file reads.
+const VERSION: &str = "^\"[0-9a-f]{64}\"$";
+
+fn headers(route: &Route) -> Vec<Value> {
+    let header = |name: &str, about: &str, pattern: &str| {
+        let schema = json!({ "type": "string", "pattern": pattern });
+        json!({ "name": name, "in": "header", "required": false, "description": about, "schema": schema })
+    };
+    let mut headers = Vec::new();
+    if route.operation.has_versions() {
+        headers.push(header(
+            "If-Match",
+            "The `ETag` that was read: of another version nothing is changed (412)",
+            VERSION,
+        ));
+        headers.push(header("If-None-Match", "`*`: only if there is none yet (412)", "^\\*$"));
+    }
+    if route.method != "GET" && !route.operation.shows_secrets() {
+        headers.push(header("Idempotency-Key", "The same request with the same key is done once", "^[!-~]{1,200}$"));
+    }
+    headers
+}
 
 fn parameter(parameter: &Parameter) -> Value {
     let schema = match parameter.form {
         Form::Text => json!({ "type": "string" }),
         Form::Flag => json!({ "type": "boolean" }),
         Form::Number { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Form::OneOf(words) => json!({ "type": "string", "enum": words }),
     };
     json!({ "name": parameter.name, "in": "query", "description": parameter.summary, "schema": schema })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::table::{LIMIT_MAX, Parameter, WAIT_SECONDS_MAX};
+use super::table::{Form, LIMIT_MAX, Parameter, WAIT_SECONDS_MAX};
 use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::did_you_mean;
 
@@ -22,6 +22,11 @@ impl Query {
             };
             if query.text(parameter.name).is_some() {
                 return Err(Error::new(Code::Usage, format!("`{}` stands there twice", parameter.name)));
+            }
+            if let Form::OneOf(words) = parameter.form
+                && !words.contains(&value.as_ref())
+            {
+                return Err(none_of(parameter.name, &value, words));
             }
             query.values.push((parameter.name, value.into_owned()));
         }
@@ -53,11 +58,21 @@ impl Query {
     }
 
     pub fn limit(&self) -> Result<usize> {
-        let limit = self.number("limit")?.unwrap_or(LIMIT_DEFAULT);
+        self.limit_or(LIMIT_DEFAULT)
+    }
+
+    /// How many items, or so many where nothing is said.
+    pub fn limit_or(&self, default: u64) -> Result<usize> {
+        self.count_or("limit", default)
+    }
+
+    /// As [`Query::limit_or`], of another parameter.
+    pub fn count_or(&self, name: &str, default: u64) -> Result<usize> {
+        let limit = self.number(name)?.unwrap_or(default);
         if (1..=LIMIT_MAX).contains(&limit) {
             return Ok(usize::try_from(limit).unwrap_or(usize::MAX));
         }
-        Err(Error::new(Code::Usage, format!("`limit` must be from 1 to {LIMIT_MAX}")))
+        Err(Error::new(Code::Usage, format!("`{name}` must be from 1 to {LIMIT_MAX}")))
     }
 
     /// How long to wait for news.
@@ -78,6 +93,14 @@ fn unknown(name: &str, known: &[Parameter]) -> Error {
     }
 }
 
+fn none_of(name: &str, value: &str, words: &[&str]) -> Error {
+    let error = Error::new(Code::Usage, format!("`{name}` cannot be `{}`", value.escape_default()));
+    match did_you_mean(value, words.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("it is one of `{}`", words.join("`, `"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,13 +115,16 @@ mod tests {
         assert_eq!(parse("limt=3").unwrap_err().hint_text(), Some("did you mean `limit`?"));
         assert!(parse("limit=3&limit=4").is_err());
         assert!(Query::parse(None, &[]).is_ok());
+        assert!(parse("sort=-created_at").is_ok());
+        assert_eq!(parse("sort=created_ad").unwrap_err().hint_text(), Some("did you mean `created_at`?"));
+        assert!(parse("sort=cost").unwrap_err().hint_text().unwrap().contains("`created_at`"));
     }
 
     #[test]
     fn values_are_checked() {
         assert_eq!(parse("").unwrap().limit().unwrap(), 50);
-        assert_eq!(parse("limit=10000").unwrap().limit().unwrap(), 10_000);
-        for bad in ["limit=0", "limit=10001", "limit=-1", "limit=x", "limit=99999999999999999999999"] {
+        assert_eq!(parse("limit=1000").unwrap().limit().unwrap(), 1_000);
+        for bad in ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=99999999999999999999999"] {
             assert!(parse(bad).unwrap().limit().is_err(), "{bad}");
         }
         assert_eq!(parse("webhook=a%2Fb").unwrap().text("webhook"), Some("a/b"));

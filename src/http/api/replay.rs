@@ -14,7 +14,7 @@ use crate::ledger::DeliveryFilter;
 use crate::ledger::rows::{Deed, Delivery, Outcome};
 use crate::model::ids::{DeliveryId, WebhookId};
 use crate::model::intake::Plan;
-use crate::model::provider::sample;
+use crate::model::provider::sample::{self, Sample};
 
 /// Most deliveries of one replay.
 const REPLAYED_MAX: usize = 500;
@@ -107,7 +107,7 @@ async fn chosen(state: &ApiState, wanted: &Replay) -> Result<Vec<Delivery>> {
     let mut chosen: Vec<Delivery> = Vec::new();
     let (mut before, mut looked_through) = (None, 0);
     loop {
-        let filter = DeliveryFilter { webhook: webhook.clone(), before, limit: 200 };
+        let filter = DeliveryFilter { webhook: webhook.clone(), before, limit: 200, ..DeliveryFilter::default() };
         let page = state.ledger.deliveries(filter).await?;
         looked_through += page.len();
         before = page.last().map(|delivery| delivery.id);
@@ -210,6 +210,34 @@ fn planned(plan: &Plan) -> Value {
 
 /// What a webhook would do about a sample. Nothing runs.
 pub async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
+    let (webhook, name, sample) = sample_for(state, id, asked)?;
+    let plans = state.intake()?.consider(&webhook, &sample).await?;
+    let would: Vec<Value> = plans.iter().map(planned).collect();
+    Ok(json!({ "webhook": webhook, "sample": name, "payload": sample.body, "would": would }))
+}
+
+/// Sends a sample to a webhook for real, signed with its own secret. Whoever may set that secret may do this, nobody
+/// else: a delivery speaks for whomever it names.
+pub async fn deliver(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
+    let (webhook, name, sample) = sample_for(state, id, asked)?;
+    let sent = state.intake()?.send(&webhook, &sample).await?;
+    for one in &sent {
+        let deed = Deed {
+            kind: "delivery.tested".to_owned(),
+            actor: asked.caller.actor(),
+            webhook: Some(webhook.clone()),
+            delivery: Some(one.delivery),
+            task: one.tasks.first().copied(),
+            message: format!("the sample `{name}` is sent"),
+        };
+        state.ledger.record(deed).await?;
+    }
+    let sent: Vec<Value> = sent.iter().map(|one| json!({ "delivery": one.delivery, "tasks": one.tasks })).collect();
+    Ok(json!({ "webhook": webhook, "sample": name, "sent": sent }))
+}
+
+/// The sample that is asked for, and its name.
+fn sample_for(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<(WebhookId, String, Sample)> {
     let trial: Trial = if asked.body.is_empty() { Trial::default() } else { asked.json()? };
     let webhook = WebhookId::parse(id).map_err(|_| not_found("webhook", id))?;
     let index = super::index::index(state)?;
@@ -234,6 +262,5 @@ pub async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value
     if let Some(payload) = trial.payload {
         sample.body = Value::Object(payload);
     }
-    let plans = state.intake()?.consider(&webhook, &sample).await?;
-    Ok(json!({ "webhook": webhook, "sample": name, "would": plans.iter().map(planned).collect::<Vec<_>>() }))
+    Ok((webhook, name, sample))
 }

@@ -8,9 +8,11 @@ use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 
 use super::changes::{answer, changes, on_behalf};
+use super::listing::Listing;
+use super::not_found;
+use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
-use super::{not_found, page};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 use crate::ledger::DeliveryFilter;
@@ -36,18 +38,19 @@ pub struct NewSecret {
 }
 
 /// Which secrets webhooks name, and whether there is something behind the names.
-pub async fn list(state: &ApiState) -> Result<Value> {
+pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
     let index = super::index::index(state)?;
     let secrets = finder(state)?;
     let mut items = Vec::new();
     for webhook in &index.webhooks {
         let spec = &webhook.spec;
-        let filter = DeliveryFilter { webhook: Some(spec.id.clone()), limit: 1, before: None };
+        let filter = DeliveryFilter { webhook: Some(spec.id.clone()), limit: 1, ..DeliveryFilter::default() };
         let last = state.ledger.deliveries(filter).await?.into_iter().next();
         let last_used_at = last.filter(|delivery| delivery.scheme.is_some()).map(|delivery| delivery.received_at);
         for (slot, references) in &spec.secrets {
-            for reference in references {
+            for (number, reference) in references.iter().enumerate() {
                 items.push(json!({
+                    "id": format!("{}/{slot}/{number}", spec.id),
                     "webhook": spec.id,
                     "slot": slot,
                     "place": reference.to_string(),
@@ -58,7 +61,7 @@ pub async fn list(state: &ApiState) -> Result<Value> {
             }
         }
     }
-    page(&items, None)
+    Listing::by("id").page(query, items)
 }
 
 fn standing(secrets: &Secrets, reference: &SecretRef, now: Timestamp) -> &'static str {

@@ -2,6 +2,7 @@
 //! [`Reconcile`] is how it asks for one. Both are plain values and channels, so that this folder names no index file
 //! and asks no reconciler.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +23,19 @@ use crate::model::digest::Digest;
 use crate::model::ids::{AgentName, ProviderName, SkillName, WebhookId};
 use crate::model::provider::facts::Facts;
 use crate::model::spec::WebhookSpec;
+use crate::model::task::DailyBudget;
 use crate::reconcile::record::Progress;
 use crate::reconcile::versions::Versions;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{Metrics, Resources};
 
+/// Why a webhook is not ready that nobody has given a secret to.
+pub const SECRET_MISSING: &str = "SecretMissing";
 /// Longest wait for the view of an index that is in force.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
+/// Longest wait for a proposal to be known where people review it.
+const PROPOSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Everything that the admin API needs.
 #[derive(Debug)]
@@ -54,6 +60,8 @@ pub struct ApiState {
     pub stop: CancellationToken,
     /// What providers call, without a path: `https://hooks.example.org`.
     pub receiver_url: String,
+    /// What all webhooks together may use in one day.
+    pub daily: DailyBudget,
 }
 
 impl ApiState {
@@ -73,6 +81,8 @@ pub struct IndexView {
     pub applied_at: Timestamp,
     /// How far commits and pushes have come, and where the remote stands.
     pub recorded: Progress,
+    /// How far each cloud copy has come, by its name.
+    pub copies: BTreeMap<String, CopyView>,
     /// Ordered by id.
     pub webhooks: Vec<WebhookView>,
     pub skills: Vec<SkillView>,
@@ -81,11 +91,43 @@ pub struct IndexView {
 }
 
 #[derive(Clone, Debug, Serialize)]
+pub struct CopyView {
+    /// Where it is, without anything secret.
+    pub place: String,
+    /// The commit that it holds.
+    pub commit: Option<String>,
+    pub at: Option<Timestamp>,
+    /// What is in its way.
+    pub trouble: Option<String>,
+    /// Since when a commit waits.
+    pub behind_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Serialize)]
 pub struct WebhookView {
     pub spec: WebhookSpec,
+    /// The skills that it is made of.
+    pub sources: Vec<SkillName>,
     pub generation: u64,
     pub conditions: Vec<Condition>,
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl WebhookView {
+    /// How it stands, in one word for lists.
+    pub fn standing(&self) -> &'static str {
+        let of = |kind| self.conditions.iter().find(|condition| condition.kind == kind);
+        let is = |kind| of(kind).is_some_and(|condition| condition.status);
+        let wants_secret = of(Standing::Ready).is_some_and(|ready| !ready.status && ready.reason == SECRET_MISSING);
+        match () {
+            () if !self.spec.enabled => "disabled",
+            () if wants_secret => "needs_secret",
+            () if is(Standing::Stalled) => "stalled",
+            () if is(Standing::Ready) => "ready",
+            () if is(Standing::Reconciling) => "reconciling",
+            () => "not_ready",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -194,6 +236,23 @@ impl CurrentIndex {
         };
         // Somebody else may have changed it again meanwhile: then it is newer than what was asked for.
         let _ = tokio::time::timeout(SHOWN_WITHIN, shown).await;
+    }
+
+    /// Waits until a proposal is known where people review it; its address there, or where they open a request for it.
+    pub async fn proposed(&self, branch: &str, commit: &str) -> Option<String> {
+        let shown = async {
+            loop {
+                let renewed = self.renewed.notified();
+                let view = self.current();
+                let proposals = view.iter().flat_map(|view| &view.recorded.proposals);
+                let mut of_it = proposals.filter(|known| known.branch == branch && known.commit == commit);
+                if let Some(known) = of_it.next() {
+                    return known.review.as_ref().map(|review| review.url.clone()).or_else(|| known.page.clone());
+                }
+                renewed.await;
+            }
+        };
+        tokio::time::timeout(PROPOSED_WITHIN, shown).await.ok().flatten()
     }
 
     /// `None` until the first pass has been applied.

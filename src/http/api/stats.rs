@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::state::{ApiState, IndexView, WebhookView};
+use super::table::Operation;
 use super::{page, shown};
 use crate::error::{Code, Error, Result};
+use crate::ledger::spending::Used;
 use crate::model::ids::SkillName;
-use crate::model::spec::CommandSpec;
+use crate::model::spec::{CommandSpec, WebhookSpec};
+use crate::model::task::DailyBudget;
 
 /// Hours of [`recent`] when nothing else is asked for.
 const HOURS_DEFAULT: u64 = 1;
@@ -21,8 +24,18 @@ const DAYS_DEFAULT: u64 = 14;
 /// Webhooks of one picture when nothing else is asked for.
 const PICTURE_DEFAULT: u64 = 30;
 
+/// One of the operations on figures.
+pub async fn answer(state: &ApiState, operation: Operation, query: &Query) -> Result<Value> {
+    match operation {
+        Operation::Spending => spending(state, query).await,
+        Operation::Budgets => budgets(state).await,
+        Operation::Picture => picture(state, query),
+        _ => recent(state, query),
+    }
+}
+
 /// Deliveries by outcome, answer times and queue age of the last hours.
-pub fn recent(state: &ApiState, query: &Query) -> Result<Value> {
+fn recent(state: &ApiState, query: &Query) -> Result<Value> {
     let hours = query.number("hours")?.unwrap_or(HOURS_DEFAULT);
     let minutes = hours.saturating_mul(60);
     let minutes_each = minutes.div_ceil(SPANS).max(1);
@@ -47,7 +60,7 @@ fn before(now: Timestamp, long: Duration) -> Timestamp {
 }
 
 /// What runs cost, by day and webhook.
-pub async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
+async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
     let days = query.number("days")?.unwrap_or(DAYS_DEFAULT);
     let long = Duration::from_secs(days.saturating_sub(1).saturating_mul(24 * 60 * 60));
     let first = before(state.clock.now(), long);
@@ -59,8 +72,44 @@ pub async fn spending(state: &ApiState, query: &Query) -> Result<Value> {
     page(&state.ledger.spending(since).await?, None)
 }
 
+/// What was used today of the budgets that there are, the most used first; webhooks without a budget stand there once
+/// they have used something.
+async fn budgets(state: &ApiState) -> Result<Value> {
+    let (index, now) = (super::index::index(state)?, state.clock.now());
+    let (used, depth) = (state.ledger.used(now).await?, state.ledger.depth().await?);
+    let nothing = Used::default();
+    let mut items: Vec<(&WebhookSpec, &Used)> = (index.webhooks.iter())
+        .map(|webhook| (&webhook.spec, used.webhooks.get(&webhook.spec.id)))
+        .filter(|(spec, used)| used.is_some() || !spec.budget.is_unlimited())
+        .map(|(spec, used)| (spec, used.unwrap_or(&nothing)))
+        .collect();
+    items.sort_by(|(one, a), (other, b)| {
+        b.usd.total_cmp(&a.usd).then(b.runs.cmp(&a.runs)).then_with(|| one.id.cmp(&other.id))
+    });
+    let items: Vec<Value> = (items.into_iter())
+        .map(|(spec, used)| {
+            let mut item = budget(used, &spec.budget);
+            item["webhook"] = json!(spec.id);
+            item
+        })
+        .collect();
+    let second = now.as_second();
+    let tomorrow = second - second.rem_euclid(24 * 60 * 60) + 24 * 60 * 60;
+    Ok(json!({
+        "all": budget(&used.all, &state.daily),
+        "items": items,
+        "next": null,
+        "paused_until": depth.paused_until,
+        "resets_at": Timestamp::from_second(tomorrow).ok(),
+    }))
+}
+
+fn budget(used: &Used, daily: &DailyBudget) -> Value {
+    json!({ "runs": used.runs, "usd": used.usd, "runs_max": daily.runs, "usd_max": daily.usd })
+}
+
 /// Provider, webhook, commands and agents of the webhooks whose text has `search` in it, with where each comes from.
-pub fn picture(state: &ApiState, query: &Query) -> Result<Value> {
+fn picture(state: &ApiState, query: &Query) -> Result<Value> {
     let index = super::index::index(state)?;
     let search = query.text("search").unwrap_or_default().to_lowercase();
     let limit = query.number("limit")?.unwrap_or(PICTURE_DEFAULT);

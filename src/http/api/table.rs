@@ -1,17 +1,17 @@
 //! Every address of the admin API: what is served is what stands here, and the documentation is made from it.
 
+mod answers;
+mod forms;
+mod parameters;
+
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use warp::http::Method;
 
+pub use self::answers::Good;
+pub use self::forms::{page as page_schema, schemas};
+pub use self::parameters::{Form, LIMIT_MAX, Parameter, WAIT_SECONDS_MAX};
 use crate::model::token::Scope;
-
-/// The most items of one page.
-pub const LIMIT_MAX: u64 = 10_000;
-/// The longest that an answer is held back.
-pub const WAIT_SECONDS_MAX: u64 = 25;
-/// What JSON readers keep exact.
-const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// One address: method, path with names in braces, what it does.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ pub enum Operation {
     RetryTask,
     ApproveTask,
     RejectTask,
+    AnswerTask,
     Approvals,
     DeadLetters,
     Deliveries,
@@ -68,6 +69,7 @@ pub enum Operation {
     PutCommand,
     DeleteCommand,
     TestWebhook,
+    DeliverSample,
     RegistrySkills,
     UploadSkill,
     SkillContent,
@@ -84,11 +86,13 @@ pub enum Operation {
     PutSecret,
     Docs,
     Me,
+    Audit,
     Tokens,
     CreateToken,
     RevokeToken,
     Recent,
     Spending,
+    Budgets,
     Picture,
     Suspend,
     Resume,
@@ -146,6 +150,11 @@ pub const ROUTES: &[Route] = &[
     post("/api/webhooks/{id}/enable", Operation::EnableWebhook, "Enables a webhook"),
     post("/api/webhooks/{id}/disable", Operation::DisableWebhook, "Disables a webhook: deliveries are answered 403"),
     post("/api/webhooks/{id}/test", Operation::TestWebhook, "What the webhook would do about a sample; nothing runs"),
+    post(
+        "/api/webhooks/{id}/deliver",
+        Operation::DeliverSample,
+        "Sends a sample to the webhook for real, signed with its own secret",
+    ),
     get("/api/webhooks/{id}/commands", Operation::Commands, "The commands of a webhook, and where each comes from"),
     post("/api/webhooks/{id}/commands", Operation::AddCommand, "Adds a command; one that is built in is overridden"),
     put("/api/webhooks/{id}/commands/{name}", Operation::PutCommand, "Makes or replaces a command"),
@@ -170,6 +179,7 @@ pub const ROUTES: &[Route] = &[
     post("/api/tasks/{id}/retry", Operation::RetryTask, "Puts a task that has ended in the queue again"),
     post("/api/tasks/{id}/approve", Operation::ApproveTask, "Lets a task run that waits for an approval"),
     post("/api/tasks/{id}/reject", Operation::RejectTask, "Ends a task that waits for an approval"),
+    post("/api/tasks/{id}/input", Operation::AnswerTask, "Answers the question that a task waits with"),
     get("/api/approvals", Operation::Approvals, "Tasks that wait for an approval, newest first"),
     get("/api/dead-letters", Operation::DeadLetters, "Tasks that failed for good, newest first"),
     get("/api/deliveries", Operation::Deliveries, "Deliveries, newest first"),
@@ -187,6 +197,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/events", Operation::Events, "What happened after a sequence number; waits for more"),
     get("/api/stats", Operation::Recent, "Deliveries, answer times and queue age of the last hours"),
     get("/api/spending", Operation::Spending, "What runs cost, by day and webhook"),
+    get("/api/budgets", Operation::Budgets, "What was used of each budget today (UTC), and until when runs pause"),
     get("/api/picture", Operation::Picture, "Provider, webhook, commands, agents, and where each comes from"),
     get("/api/history", Operation::History, "Commits that changed the configuration, newest first"),
     get("/api/diff", Operation::Diff, "What of the configuration differs between two commits"),
@@ -205,115 +216,13 @@ pub const ROUTES: &[Route] = &[
     get("/api/conversations/{id}", Operation::Conversation, "One conversation"),
     get("/api/conversations/{id}/messages", Operation::Messages, "What was said in it, the oldest first"),
     get("/api/me", Operation::Me, "Who the request comes from, and what he may do"),
+    get("/api/audit", Operation::Audit, "Who changed, approved, replayed and did what, newest first"),
     get("/api/tokens", Operation::Tokens, "Every token: its scopes, when it expires and when it was last used"),
     post("/api/tokens", Operation::CreateToken, "Makes a token; what it reads as is shown this once"),
     delete("/api/tokens/{id}", Operation::RevokeToken, "Revokes a token; what is open by it is closed"),
 ];
 
-/// A query parameter.
-#[derive(Debug)]
-pub struct Parameter {
-    pub name: &'static str,
-    pub summary: &'static str,
-    pub form: Form,
-}
-
-/// What a parameter's value looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    Text,
-    /// `true` or `false`.
-    Flag,
-    Number {
-        least: u64,
-        most: u64,
-    },
-}
-
-const fn parameter(name: &'static str, form: Form, summary: &'static str) -> Parameter {
-    Parameter { name, summary, form }
-}
-
-const LIMIT: Parameter =
-    parameter("limit", Form::Number { least: 1, most: LIMIT_MAX }, "At most this many items (else 50)");
-const BEFORE: Parameter = parameter("before", Form::Text, "Only items older than this id");
-const WEBHOOK: Parameter = parameter("webhook", Form::Text, "Only those of this webhook");
-const STATE: Parameter = parameter("state", Form::Text, "Only tasks in these states, separated by commas");
-const DELIVERY: Parameter = parameter("delivery", Form::Text, "Only tasks of this delivery");
-const WAIT_LIVE: Parameter = parameter("wait", Form::Flag, "`false` answers before it is in force");
-const PROPOSE: Parameter = parameter("propose", Form::Flag, "Asks for a branch that a person merges");
-const DRY_RUN: Parameter = parameter("dry_run", Form::Flag, "`false` does it; else it is only tried");
-const KIND: Parameter =
-    parameter("kind", Form::Text, "Only these kinds of happenings, separated by commas, for example `task.*`");
-const STREAM_DELIVERY: Parameter = parameter("delivery", Form::Text, "Only what concerns this delivery");
-const STREAM_TASK: Parameter = parameter("task", Form::Text, "Only what concerns this task");
-const TICKET: Parameter = parameter("ticket", Form::Text, "A ticket, in place of the `Authorization` header");
-const FROM: Parameter = parameter("from", Form::Number { least: 0, most: NUMBER_MAX }, "The first line, from 0");
-const DIGEST: Parameter = parameter(
-    "digest",
-    Form::Text,
-    "The SHA-256 of the prompt that was looked at, or its beginning; another one is refused",
-);
-const REASON: Parameter = parameter("reason", Form::Text, "What is said at the source about a rejection");
-const BODY: Parameter = parameter("body", Form::Flag, "Shows the body too");
-const SINCE: Parameter =
-    parameter("since", Form::Number { least: 0, most: NUMBER_MAX }, "The last sequence number that is already known");
-const WAIT_SECONDS: Parameter =
-    parameter("wait", Form::Number { least: 0, most: WAIT_SECONDS_MAX }, "Wait up to this many seconds for news");
-const HOURS: Parameter = parameter("hours", Form::Number { least: 1, most: 24 }, "So many hours back (else 1)");
-const DAYS: Parameter =
-    parameter("days", Form::Number { least: 1, most: 366 }, "So many days, today included (else 14)");
-const SEARCH: Parameter = parameter("search", Form::Text, "Only webhooks with this in a name");
-const ALLOW_PRUNE: Parameter = parameter("allow_prune", Form::Flag, "Confirms a large deletion");
-const WITH_SOURCE: Parameter = parameter("with_source", Form::Flag, "Fetches and pulls first");
-const PATH: Parameter = parameter("path", Form::Text, "Only commits that changed this file or directory");
-const FROM_REVISION: Parameter = parameter("from", Form::Text, "The older commit, branch or tag");
-const TO_REVISION: Parameter = parameter("to", Form::Text, "The newer one (else HEAD)");
-const REVISION: Parameter = parameter("revision", Form::Text, "The commit, branch or tag to go back to");
-const WAIT: Parameter = parameter("wait", Form::Flag, "Answers once the pass is done");
-
 impl Operation {
-    /// The query parameters that it takes; any other one is refused.
-    pub fn parameters(self) -> &'static [Parameter] {
-        match self {
-            Operation::Tasks => &[STATE, WEBHOOK, DELIVERY, LIMIT, BEFORE],
-            Operation::Approvals | Operation::DeadLetters => &[WEBHOOK, LIMIT, BEFORE],
-            Operation::ApproveTask | Operation::RejectTask => &[DIGEST, REASON],
-            Operation::TaskLogs => &[FROM, LIMIT],
-            Operation::Deliveries | Operation::WebhookEvents => &[WEBHOOK, LIMIT, BEFORE],
-            Operation::WebhookStats => &[LIMIT],
-            Operation::ReplayOne => &[DRY_RUN],
-            Operation::CreateWebhook
-            | Operation::EditBuiltinWebhook
-            | Operation::EditWebhook
-            | Operation::PatchWebhook
-            | Operation::DeleteWebhook
-            | Operation::EnableWebhook
-            | Operation::DisableWebhook
-            | Operation::AddCommand
-            | Operation::PutCommand
-            | Operation::DeleteCommand
-            | Operation::UploadSkill
-            | Operation::PutSkillContent
-            | Operation::DeleteSkill
-            | Operation::UploadAgent
-            | Operation::PutAgentContent
-            | Operation::DeleteAgent
-            | Operation::PutSecret => &[WAIT_LIVE, PROPOSE],
-            Operation::Delivery => &[BODY],
-            Operation::Events => &[SINCE, WAIT_SECONDS, LIMIT],
-            Operation::Stream => &[SINCE, KIND, WEBHOOK, STREAM_DELIVERY, STREAM_TASK, FROM, TICKET],
-            Operation::Recent => &[HOURS],
-            Operation::Spending => &[DAYS],
-            Operation::Picture => &[SEARCH, LIMIT],
-            Operation::History => &[PATH, LIMIT],
-            Operation::Diff | Operation::Plan => &[FROM_REVISION, TO_REVISION],
-            Operation::Rollback => &[REVISION],
-            Operation::Reconcile => &[WAIT, WITH_SOURCE, ALLOW_PRUNE],
-            _ => &[],
-        }
-    }
-
     /// What the caller must be allowed; `None`: anyone who reaches the listener. Who only looks needs `read`, who does
     /// something `write`, unless it stands here.
     pub fn scope(self) -> Option<Scope> {
@@ -321,9 +230,11 @@ impl Operation {
             Operation::Live | Operation::Ready => None,
             Operation::StreamTicket | Operation::TestWebhook | Operation::Validate => Some(Scope::Read),
             Operation::ApproveTask | Operation::RejectTask => Some(Scope::Approve),
-            Operation::Tokens | Operation::CreateToken | Operation::RevokeToken | Operation::PutSecret => {
-                Some(Scope::Admin)
-            }
+            Operation::Tokens
+            | Operation::CreateToken
+            | Operation::RevokeToken
+            | Operation::PutSecret
+            | Operation::DeliverSample => Some(Scope::Admin),
             _ if ROUTES.iter().all(|route| route.operation != self || route.method == "GET") => Some(Scope::Read),
             _ => Some(Scope::Write),
         }
@@ -342,7 +253,10 @@ impl Operation {
                 Some(SchemaGenerator::subschema_for::<super::changes::NewCommand>)
             }
             Operation::Chat => Some(SchemaGenerator::subschema_for::<super::chat::Say>),
-            Operation::TestWebhook => Some(SchemaGenerator::subschema_for::<super::replay::Trial>),
+            Operation::AnswerTask => Some(SchemaGenerator::subschema_for::<super::tasks::Input>),
+            Operation::TestWebhook | Operation::DeliverSample => {
+                Some(SchemaGenerator::subschema_for::<super::replay::Trial>)
+            }
             Operation::Replay => Some(SchemaGenerator::subschema_for::<super::replay::Replay>),
             Operation::UploadSkill | Operation::UploadAgent => {
                 Some(SchemaGenerator::subschema_for::<super::registry::Upload>)
@@ -371,8 +285,9 @@ impl Operation {
             | Operation::UploadAgent
             | Operation::PutSkillContent
             | Operation::PutAgentContent
-            | Operation::TestWebhook => 8 << 20,
-            Operation::Chat => 256 << 10,
+            | Operation::TestWebhook
+            | Operation::DeliverSample => 8 << 20,
+            Operation::Chat | Operation::AnswerTask => 256 << 10,
             _ => 64 << 10,
         }
     }
@@ -387,7 +302,7 @@ impl Operation {
         match self {
             Operation::Reconcile => &[200, 202],
             Operation::CreateToken => &[201],
-            Operation::Chat => &[202],
+            Operation::Chat | Operation::AnswerTask => &[202],
             Operation::CreateWebhook | Operation::AddCommand | Operation::UploadSkill | Operation::UploadAgent => {
                 &[200, 201, 202]
             }
@@ -422,7 +337,9 @@ pub enum Found<'a> {
 /// Looks an address up. Nothing is decoded: ids are names that need no encoding.
 pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
-    for route in ROUTES {
+    // What has an address of its own is no name of something else.
+    let is_own = ROUTES.iter().any(|route| route.path == path);
+    for route in ROUTES.iter().filter(|route| !is_own || route.path == path) {
         let Some(names) = captures(route.path, path) else { continue };
         if route.method == method.as_str() {
             return Found::Operation(route.operation, names);

@@ -1,6 +1,9 @@
 //! Tasks, their logs, what happened, and the two commands on a task.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use warp::http::StatusCode;
 
 use super::access::Caller;
 use super::query::Query;
@@ -8,39 +11,49 @@ use super::request::Asked;
 use super::state::ApiState;
 use super::{not_found, page, shown};
 use crate::error::{Code, Error, Result};
-use crate::ledger::TaskFilter;
+use crate::http::answer::Answer;
 use crate::ledger::rows::Deed;
+use crate::ledger::{NewTask, Page, TaskFilter};
 use crate::model::approval::{Decider, Decision, prompt_digest};
+use crate::model::chat;
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
+use crate::model::intake::answered;
 use crate::model::task::{Task, TaskState};
+use crate::seam::fresh_id;
+
+/// Longest answer to a question.
+const INPUT_BYTES_MAX: usize = 64 << 10;
 
 pub async fn list(state: &ApiState, query: &Query) -> Result<Value> {
-    let limit = query.limit()?;
     let filter = TaskFilter {
         states: query.parsed("state", states)?.unwrap_or_default(),
         webhook: query.parsed("webhook", WebhookId::parse)?,
         delivery: query.parsed("delivery", DeliveryId::parse)?,
-        before: query.parsed("before", TaskId::parse)?,
-        limit,
+        ..paged(query)?
     };
-    let tasks = state.ledger.tasks(filter).await?;
-    let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
-    page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+    listed(state, filter).await
 }
 
 /// The tasks in one state.
 pub async fn in_state(state: &ApiState, query: &Query, wanted: TaskState) -> Result<Value> {
-    let limit = query.limit()?;
-    let filter = TaskFilter {
-        states: vec![wanted],
-        webhook: query.parsed("webhook", WebhookId::parse)?,
+    let webhook = query.parsed("webhook", WebhookId::parse)?;
+    listed(state, TaskFilter { states: vec![wanted], webhook, ..paged(query)? }).await
+}
+
+/// The part of the query that says which page.
+fn paged(query: &Query) -> Result<TaskFilter> {
+    Ok(TaskFilter {
         before: query.parsed("before", TaskId::parse)?,
-        limit,
+        after: query.parsed("after", TaskId::parse)?,
+        oldest_first: query.text("sort") == Some("created_at"),
+        limit: query.limit()?,
         ..TaskFilter::default()
-    };
-    let tasks = state.ledger.tasks(filter).await?;
-    let next = tasks.last().filter(|_| tasks.len() == limit).map(|task| task.spec.id.to_string());
-    page(&tasks.iter().map(summary).collect::<Vec<_>>(), next)
+    })
+}
+
+async fn listed(state: &ApiState, filter: TaskFilter) -> Result<Value> {
+    let Page { items, next } = state.ledger.tasks_page(filter).await?;
+    page(&items.iter().map(summary).collect::<Vec<_>>(), next.map(|id| id.to_string()))
 }
 
 /// Approves a task or rejects it, in the name of whoever has access to the service.
@@ -52,6 +65,43 @@ pub async fn decide(state: &ApiState, caller: &Caller, id: &str, query: &Query, 
     let task = state.ledger.decide(task.spec.id, decision, state.clock.now()).await?;
     tracing::info!(task = %task.spec.id, approve, "task decided by hand");
     Ok(summary(&task))
+}
+
+/// An answer to what a task's agent has asked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    #[schemars(length(min = 1, max = 65_536))]
+    text: String,
+}
+
+/// Tells the answer to a child of the task, which goes on with it.
+pub async fn input(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Answer> {
+    let Input { text } = asked.json()?;
+    if text.trim().is_empty() || text.len() > INPUT_BYTES_MAX {
+        return Err(Error::new(Code::Usage, format!("`text` must have between 1 and {INPUT_BYTES_MAX} bytes")));
+    }
+    let task = find(state, id).await?;
+    let (question, now) = (&task.spec, state.clock.now());
+    if task.state != TaskState::WaitingInput {
+        let message = format!("the task is {} and has not asked anything", task.state.as_str());
+        return Err(Error::new(Code::WrongState, message));
+    }
+    let provider = match question.webhook == chat::webhook() {
+        true => chat::provider(),
+        false => {
+            let index = super::index::index(state)?;
+            let webhook = index.webhooks.iter().find(|webhook| webhook.spec.id == question.webhook);
+            let webhook = webhook.ok_or_else(|| Error::new(Code::WrongState, "the task's webhook is gone"))?;
+            webhook.spec.provider.clone()
+        }
+    };
+    let spec = answered(question, &asked.caller.actor(), &text, TaskId(fresh_id()), now);
+    let (child, reply) = (spec.id, state.ledger.reply_of(question.id).await?);
+    let new = NewTask { spec, lookup: None, reply, continues: Some(question.id), says: None };
+    state.ledger.create(new, &provider, now).await?;
+    record(state, asked, "task.answered", &task).await?;
+    Ok(Answer::json(StatusCode::ACCEPTED, &json!({ "task": child, "answers": question.id })))
 }
 
 /// A task without the texts that can be long.

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::access::{self, Caller, Wanted};
+use super::listing::Listing;
+use super::not_found;
+use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
-use super::{not_found, page};
 use crate::error::Result;
 use crate::http::answer::Answer;
 use crate::ledger::rows::Token;
@@ -42,9 +44,9 @@ pub fn me(caller: &Caller) -> Value {
     }
 }
 
-pub fn list(state: &ApiState) -> Result<Value> {
+pub fn list(state: &ApiState, query: &Query) -> Result<Value> {
     let now = state.clock.now();
-    page(&state.access.tokens().iter().map(|token| shown(token, now)).collect::<Vec<_>>(), None)
+    Listing::by("id").page(query, state.access.tokens().iter().map(|token| shown(token, now)).collect())
 }
 
 pub async fn create(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {

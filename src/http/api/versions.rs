@@ -2,25 +2,27 @@
 
 use serde_json::{Value, json};
 
+use super::access::Caller;
+use super::index::each;
+use super::listing::Listing;
 use super::query::Query;
 use super::state::ApiState;
 use super::{not_found, page, shown};
 use crate::error::{Code, Error, Result};
 use crate::reconcile::versions::Versions;
 
-/// Commits of one answer unless more are asked for.
-const LIMIT: u64 = 50;
-
 pub async fn history(state: &ApiState, query: &Query) -> Result<Value> {
-    let limit = query.number("limit")?.unwrap_or(LIMIT);
+    let limit = query.limit()?;
     let below = query.text("path").map(str::to_owned);
-    let entries = versions(state)?.history(below, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
-    page(&entries, None)
+    let before = query.text("before").map(str::to_owned);
+    let entries = versions(state)?.history(below, before, limit).await?;
+    let next = entries.last().filter(|_| entries.len() == limit).map(|entry| entry.commit.to_string());
+    page(&entries, next)
 }
 
 pub async fn diff(state: &ApiState, query: &Query) -> Result<Value> {
     let (from, to) = revisions(query)?;
-    page(&versions(state)?.diff(from, to).await?, None)
+    Listing::by("path").page(query, each(&versions(state)?.diff(from, to).await?)?)
 }
 
 pub async fn plan(state: &ApiState, query: &Query) -> Result<Value> {
@@ -34,24 +36,29 @@ pub async fn plan(state: &ApiState, query: &Query) -> Result<Value> {
     Ok(json!({ "actions": actions, "diagnostics": shown(&preview.findings)? }))
 }
 
-pub async fn rollback(state: &ApiState, query: &Query) -> Result<Value> {
+/// Answers once the view shows what is in force by it.
+pub async fn rollback(state: &ApiState, query: &Query, caller: &Caller) -> Result<Value> {
     let revision = query.text("revision").ok_or_else(|| Error::new(Code::Usage, "`revision` is missing"))?;
-    shown(&versions(state)?.rollback(revision.to_owned(), None).await?)
+    let done = versions(state)?.rollback(revision.to_owned(), caller.actor()).await?;
+    if let Some(changes) = state.changes.as_ref().filter(|_| done.in_force) {
+        state.index.shows(changes.published()?.state.digest).await;
+    }
+    shown(&done)
 }
 
 /// Suspends or resumes the reconciler.
-pub async fn suspend(state: &ApiState, on: bool) -> Result<Value> {
-    versions(state)?.pause.set(on).await?;
+pub async fn suspend(state: &ApiState, on: bool, caller: &Caller) -> Result<Value> {
+    versions(state)?.pause.set(on, &caller.actor()).await?;
     Ok(json!({ "suspended": on }))
 }
 
 /// Holds the tasks of a webhook back, or lets them go.
-pub async fn suspend_webhook(state: &ApiState, id: &str, on: bool) -> Result<Value> {
+pub async fn suspend_webhook(state: &ApiState, id: &str, on: bool, caller: &Caller) -> Result<Value> {
     let known = state.index.current().and_then(|index| {
         index.webhooks.iter().map(|webhook| webhook.spec.id.clone()).find(|webhook| webhook.as_str() == id)
     });
     let webhook = known.ok_or_else(|| not_found("webhook", id))?;
-    state.ledger.suspend(Some(webhook), on).await?;
+    state.ledger.suspend(Some(webhook), on, &caller.actor()).await?;
     Ok(json!({ "webhook": id, "suspended": on }))
 }
 

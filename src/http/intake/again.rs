@@ -1,11 +1,12 @@
 //! Deliveries that were believed before, taken in once more: with the routes of now, and without a signature, which is
-//! not kept. Nothing here is reached by a request of a provider.
+//! not kept. And samples, signed with the webhook's own secret and verified like any delivery. Nothing here is reached
+//! by a request of a provider.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Arrived, Intake, transition};
+use super::{Arrived, Intake, Thought, transition};
 use crate::error::{Code, Error, Result};
 use crate::ledger::rows::{Delivery, RawRequest};
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
@@ -44,13 +45,45 @@ impl Intake {
         let mut again = Vec::with_capacity(plans.len());
         for mut plan in plans {
             plan.dedupe.clear();
-            let body: Bytes = arrived.incoming.body.clone();
-            let accept = transition::accept(&arrived, plan, body, "replay", delivery.scheme.clone());
-            let (delivery, tasks) = (accept.delivery.id, accept.delivery.tasks.clone());
-            self.ledger.accept(accept).await?;
-            again.push(Again { delivery, tasks });
+            again.push(self.take_in(&arrived, plan, "replay", delivery.scheme.clone()).await?);
         }
         Ok(again)
+    }
+
+    /// Takes a sample in as a delivery: signed with the webhook's secret, and verified as any other.
+    ///
+    /// # Errors
+    /// SH0408 without a secret, else those of a delivery.
+    pub async fn send(self: &Arc<Self>, webhook: &WebhookId, sample: &Sample) -> Result<Vec<Again>> {
+        let routes = self.routes.current().ok_or_else(not_ready)?;
+        let route = routes.webhook(webhook).ok_or_else(unknown)?;
+        let url = format!("http://localhost{}", route.spec.endpoint);
+        let (secrets, now) = (self.secrets.of(webhook), self.clock.now());
+        let id = fresh_id().to_string();
+        let incoming = sample::sign(&route.definition, &secrets, sample, &url, &id, now)?;
+        let arrived = self.arrived(webhook, incoming)?;
+        let thought = self.think_with_key(&arrived).await.map_err(|refused| refused.error)?;
+        let Thought::Plans { mut plans, verified } = thought else {
+            return Err(Error::new(Code::Usage, "the sample asks for a handshake, which makes no delivery"));
+        };
+        if plans.is_empty() {
+            let enriched = self.enriched(&arrived, &verified).await?;
+            plans = self.plan(&arrived, &verified, super::Known { enriched: &enriched, standing: None })?;
+        }
+        let scheme = verified.proof.as_ref().map(|proof| proof.scheme().to_owned());
+        let mut sent = Vec::with_capacity(plans.len());
+        for plan in plans {
+            sent.push(self.take_in(&arrived, plan, "test", scheme.clone()).await?);
+        }
+        Ok(sent)
+    }
+
+    async fn take_in(&self, arrived: &Arrived, plan: Plan, peer: &str, scheme: Option<String>) -> Result<Again> {
+        let body: Bytes = arrived.incoming.body.clone();
+        let accept = transition::accept(arrived, plan, body, peer, scheme);
+        let (delivery, tasks) = (accept.delivery.id, accept.delivery.tasks.clone());
+        self.ledger.accept(accept).await?;
+        Ok(Again { delivery, tasks })
     }
 
     /// What a webhook makes of a sample. Nothing is written, nothing is signed.

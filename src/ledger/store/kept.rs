@@ -461,6 +461,7 @@ packed_rows! {
     SpecRow: "specs";
     CallRow: "calls";
     HappeningRow: "happenings";
+    Happening: "deeds";
     LogRow: "logs";
     KeptAnswer: "kept-answers";
 }

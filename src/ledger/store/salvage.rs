@@ -22,7 +22,7 @@ use super::kept::{
 use super::tables::{DeadMark, Entry, Reader, Rows, Tables, TaskOf, Writing, join};
 use super::{Failure, damaged_file};
 use crate::error::{Code, Context as _, Error, Result};
-use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Suspension, Token};
+use crate::ledger::rows::{Delivery, Generation, Happening, KeptAnswer, Suspension, Token};
 use crate::model::task::{Reason, TaskState};
 
 /// Rows and bytes of one commit of the new file.
@@ -92,8 +92,8 @@ fn take_over(
     tables! {
         deliveries: Delivery, bodies: BodyRow, dedupe: DedupeRow, tasks: TaskRow, specs: SpecRow, live: LiveRow,
         dead: DeadMark, tasks_of: TaskOf, outbox: OutboxRow, calls: CallRow, pending: PendingRow,
-        conversations: ConversationRow, generations: Generation, happenings: HappeningRow, logs: LogRow,
-        log_sizes: LogSizeRow, tokens: Token, answers: KeptAnswer, suspended: Suspension,
+        conversations: ConversationRow, generations: Generation, happenings: HappeningRow, deeds: Happening,
+        logs: LogRow, log_sizes: LogSizeRow, tokens: Token, answers: KeptAnswer, suspended: Suspension,
     }
     drop(reader);
     // Its state no longer matters, and closing it may meet the damage again.

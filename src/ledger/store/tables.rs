@@ -19,7 +19,7 @@ use super::kept::{
 };
 use super::shared::{SharedRead, SharedReading, SharedWriting};
 use crate::error::Result;
-use crate::ledger::rows::{Delivery, Generation, KeptAnswer, Suspension, Token};
+use crate::ledger::rows::{Delivery, Generation, Happening, KeptAnswer, Suspension, Token};
 
 pub type Bytes = &'static [u8];
 
@@ -260,6 +260,7 @@ tables! {
     spend: SpendRow,
     transcripts: TranscriptRow,
     happenings: HappeningRow,
+    deeds: Happening,
     logs: LogRow,
     log_sizes: LogSizeRow,
     tokens: Token,

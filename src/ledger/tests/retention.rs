@@ -1,6 +1,7 @@
 //! What is old goes, wholly and in small commits; what is needed stays.
 
 use super::*;
+use crate::ledger::DeedFilter;
 use crate::ledger::rows::{Conversation, LogLine};
 use crate::ledger::store::codec::Row;
 use crate::ledger::store::kept::{
@@ -162,4 +163,49 @@ async fn only_the_latest_happenings_are_kept() {
     ledger.note("last", None, String::new()).await.unwrap();
     let last = ledger.happenings(2_000, 9, Duration::ZERO).await.unwrap();
     assert_eq!((last[0].seq, last[0].kind.as_str()), (2_001, "last"));
+}
+
+#[tokio::test]
+async fn the_oldest_work_goes_when_all_of_it_takes_too_much_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { keep_bytes: 3_000, ..Options::default() };
+    let ledger = Ledger::open(&directory.path().join(crate::ledger::FILE), options).unwrap();
+    // Two tasks with 1,000 bytes of log each.
+    let mut ids = Vec::new();
+    for day in 0..4 {
+        ids.push(finished(&ledger, day, 1_000).await);
+    }
+    assert!(ledger.maintain(at(5 * DAY)).await.unwrap() > 3_000);
+    let mut there = Vec::new();
+    for id in &ids {
+        there.push(ledger.delivery(*id).await.unwrap().is_some() && ledger.delivery_body(*id).await.unwrap().is_some());
+    }
+    assert_eq!(there, [false, false, false, true], "what fits stays");
+    assert_eq!(ledger.maintain(at(5 * DAY)).await.unwrap(), 0);
+    let logs = rows(&ledger).into_iter().find(|(table, _)| *table == LogRow::TABLE).unwrap().1;
+    assert!((1..=2_000).contains(&logs), "{logs}");
+}
+
+#[tokio::test]
+async fn what_somebody_did_is_known_longer_than_what_happened_and_not_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    ledger.suspend(Some(webhook("w")), true, "ann").await.unwrap();
+    for _ in 0..8 {
+        let notes = (0..250).map(|n| ledger.note("a.b", None, n.to_string()));
+        futures_util::future::join_all(notes).await;
+    }
+    assert_ne!(ledger.happenings(0, 1, Duration::ZERO).await.unwrap()[0].kind, "webhook.suspended");
+    let ledger = reopened(ledger, directory.path()).await;
+    let deeds = async |filter: DeedFilter| ledger.deeds(filter).await.unwrap().items.len();
+    assert_eq!(deeds(DeedFilter::default()).await, 1);
+    assert_eq!(deeds(DeedFilter { actor: Some("an".to_owned()), ..DeedFilter::default() }).await, 1);
+    assert_eq!(deeds(DeedFilter { actor: Some("bob".to_owned()), ..DeedFilter::default() }).await, 0);
+    assert_eq!(deeds(DeedFilter { kinds: vec!["webhook.*".to_owned()], ..DeedFilter::default() }).await, 1);
+    assert_eq!(deeds(DeedFilter { before: Some(1), ..DeedFilter::default() }).await, 0);
+    let now = Clock::System.now();
+    ledger.maintain(now).await.unwrap();
+    assert_eq!(deeds(DeedFilter::default()).await, 1);
+    ledger.maintain(now.checked_add(jiff::SignedDuration::from_hours(400 * 24)).unwrap()).await.unwrap();
+    assert_eq!(deeds(DeedFilter::default()).await, 0);
 }

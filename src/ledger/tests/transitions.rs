@@ -484,3 +484,24 @@ fn states_are_told_apart_in_every_form_that_is_kept() {
         assert!(String::from_utf8(json).unwrap().contains(&format!("\"state\":\"{}\"", state.as_str())));
     }
 }
+
+#[tokio::test]
+async fn a_list_that_finds_little_in_much_says_where_to_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let rare = |mut accept: Accept| {
+        accept.delivery.webhook = webhook("rare");
+        accept
+    };
+    let first = rare(accept(vec![]));
+    let wanted = first.delivery.id;
+    ledger.accept(first).await.unwrap();
+    // More than one look goes through.
+    futures_util::future::join_all((0..600).map(|_| ledger.accept(accept(vec![])))).await;
+    let filter =
+        |before| DeliveryFilter { webhook: Some(webhook("rare")), limit: 5, before, ..DeliveryFilter::default() };
+    let page = ledger.deliveries_page(filter(None)).await.unwrap();
+    assert!(page.items.is_empty() && page.next.is_some(), "{page:?}");
+    let page = ledger.deliveries_page(filter(page.next)).await.unwrap();
+    assert_eq!((page.items.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), page.next), (vec![wanted], None));
+}

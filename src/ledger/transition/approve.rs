@@ -32,6 +32,7 @@ impl Ledgers<'_, '_> {
         approval::check(&spec.spec, decision)?;
         row.updated_at = now;
         let by = decision.by.name().to_owned();
+        let who = by.clone();
         let (kind, calls) = if decision.approve {
             row.state = TaskState::Queued;
             row.reason = None;
@@ -48,7 +49,7 @@ impl Ledgers<'_, '_> {
         for call in &calls {
             self.insert_call(call)?;
         }
-        self.happen_to(kind, &spec, &row);
+        self.done_to(kind, who, &spec, &row);
         Ok(row.with(spec.spec))
     }
 

@@ -12,7 +12,7 @@ use crate::model::ids::WebhookId;
 use crate::model::task::{DailyBudget, Reason};
 
 /// Under this name stands what all webhooks used together; it is no id of one.
-const ALL: &str = "*";
+pub const ALL: &str = "*";
 /// What was used longer ago is forgotten.
 const KEPT_DAYS: i64 = 40;
 /// Most rows that one run forgets.
@@ -71,7 +71,7 @@ impl Ledgers<'_, '_> {
 }
 
 /// `2026-11-28/github`: days sort as they pass.
-fn key(name: &str, now: Timestamp) -> Vec<u8> {
+pub fn key(name: &str, now: Timestamp) -> Vec<u8> {
     format!("{}/{name}", now.strftime("%Y-%m-%d")).into_bytes()
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Code, Error, Retry};
 use crate::ledger::Finish;
 use crate::ledger::encode::answer_calls;
 use crate::ledger::memory::Due;
+use crate::ledger::rows::Used;
 use crate::ledger::store::kept::{SpecRow, TaskRow};
 use crate::model::backoff;
 use crate::model::ids::TaskId;
@@ -40,6 +41,9 @@ impl Ledgers<'_, '_> {
         if let Some(result) = result_of(finish) {
             self.charge(&spec.spec.webhook, result.cost_usd, now)?;
             row.result = Some(result.clone());
+            let (cost_usd, turns) = (Some(result.cost_usd), Some(result.turns));
+            let (input_tokens, output_tokens) = (result.input_tokens, result.output_tokens);
+            self.used(&spec.spec, Used { input_tokens, output_tokens, cost_usd, turns });
         }
         let calls = answer_calls(&spec, row.state, answers, now)?;
         if let Finish::Released { reason, delay } = finish

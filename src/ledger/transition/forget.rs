@@ -24,6 +24,7 @@ impl Ledgers<'_, '_> {
             Forget::Dedupe { numbers, now } => self.forget_dedupe(numbers, *now)?,
             Forget::Conversations { ids, before } => self.forget_conversations(ids, *before)?,
             Forget::Answers { ids, now } => self.forget_answers(ids, *now)?,
+            Forget::Deeds { numbers } => self.forget_deeds(numbers)?,
         };
         Ok(Answer::Forgotten { rows: self.tables.written.get() - before, more: !done })
     }
@@ -56,6 +57,13 @@ impl Ledgers<'_, '_> {
             }
         }
         Ok(ids.len() <= FORGOTTEN_ROWS_MAX)
+    }
+
+    fn forget_deeds(&mut self, numbers: &[Vec<u8>]) -> Step<bool> {
+        for number in numbers.iter().take(FORGOTTEN_ROWS_MAX) {
+            self.tables.deeds.remove(number)?;
+        }
+        Ok(numbers.len() <= FORGOTTEN_ROWS_MAX)
     }
 
     /// `true` when nothing is left of it, or when it must stay.

@@ -1,10 +1,12 @@
-//! What people and dashboards follow: everything that happens is numbered, and the latest of it is kept.
+//! What people and dashboards follow: everything that happens is numbered, and the latest of it is kept. What somebody
+//! did is kept apart too, and longer.
 
 use super::{Ledgers, Memory, Step};
-use crate::ledger::rows::{Deed, Happening};
+use crate::ledger::rows::{Deed, Happening, Used};
 use crate::ledger::store::kept::{HappeningRow, SpecRow, TaskRow};
 use crate::ledger::store::tables::Tables;
 use crate::model::ids::{DeliveryId, TaskId, WebhookId};
+use crate::model::task::{TaskSpec, TaskState};
 
 /// So many happenings are kept, and up to one commit's more.
 pub const HAPPENINGS_MAX: u64 = if cfg!(test) { 1_000 } else { 100_000 };
@@ -28,13 +30,23 @@ impl Ledgers<'_, '_> {
         message: String,
     ) {
         let (kind, webhook) = (kind.to_owned(), webhook.cloned());
-        self.number(Happening { seq: 0, at: self.now, kind, webhook, delivery, task, message, actor: None });
+        self.number(Happening {
+            seq: 0,
+            at: self.now,
+            kind,
+            webhook,
+            delivery,
+            task,
+            message,
+            actor: None,
+            used: None,
+        });
     }
 
     pub(super) fn record(&mut self, deed: &Deed) {
         let Deed { kind, actor, webhook, delivery, task, message } = deed.clone();
         let (at, actor) = (self.now, Some(actor));
-        self.number(Happening { seq: 0, at, kind, webhook, delivery, task, message, actor });
+        self.number(Happening { seq: 0, at, kind, webhook, delivery, task, message, actor, used: None });
     }
 
     fn number(&mut self, mut happening: Happening) {
@@ -46,16 +58,58 @@ impl Ledgers<'_, '_> {
     }
 
     pub(super) fn happen_to(&mut self, kind: &str, spec: &SpecRow, row: &TaskRow) {
-        let message = match &row.reason {
-            Some(reason) => format!("`{}` is {}: {}", spec.spec.command, row.state.as_str(), reason.message),
-            None => format!("`{}` is {}", spec.spec.command, row.state.as_str()),
-        };
-        self.happen(kind, Some(&spec.spec.webhook), (spec.spec.delivery, Some(spec.spec.id)), message);
+        self.happen(kind, Some(&spec.spec.webhook), (spec.spec.delivery, Some(spec.spec.id)), standing(spec, row));
+    }
+
+    /// As [`Self::happen_to`], with who did it.
+    pub(super) fn done_to(&mut self, kind: &str, actor: String, spec: &SpecRow, row: &TaskRow) {
+        self.record(&Deed {
+            kind: kind.to_owned(),
+            actor,
+            webhook: Some(spec.spec.webhook.clone()),
+            delivery: spec.spec.delivery,
+            task: Some(spec.spec.id),
+            message: standing(spec, row),
+        });
+    }
+
+    /// What a running task has used so far. One that has ended meanwhile has said so itself.
+    pub(super) fn measured(&mut self, id: TaskId, used: Used) -> Step<()> {
+        let (spec, row) = self.load(id)?;
+        if row.state == TaskState::Running {
+            self.used(&spec.spec, used);
+        }
+        Ok(())
+    }
+
+    pub(super) fn used(&mut self, spec: &TaskSpec, used: Used) {
+        let message = format!("{} tokens in, {} tokens out", used.input_tokens, used.output_tokens);
+        self.number(Happening {
+            seq: 0,
+            at: self.now,
+            kind: "task.metrics".to_owned(),
+            webhook: Some(spec.webhook.clone()),
+            delivery: spec.delivery,
+            task: Some(spec.id),
+            message,
+            actor: None,
+            used: Some(used),
+        });
+    }
+}
+
+fn standing(spec: &SpecRow, row: &TaskRow) -> String {
+    match &row.reason {
+        Some(reason) => format!("`{}` is {}: {}", spec.spec.command, row.state.as_str(), reason.message),
+        None => format!("`{}` is {}", spec.spec.command, row.state.as_str()),
     }
 }
 
 /// At the end of a commit: writes what happened in it, and drops the oldest.
 pub fn write_happenings(tables: &mut Tables<'_>, memory: &mut Memory, happened: Vec<Happening>) -> Step<()> {
+    for deed in happened.iter().filter(|happening| happening.actor.is_some()) {
+        tables.deeds.put(&deed.seq.to_be_bytes(), deed)?;
+    }
     let mut happened = happened.into_iter().peekable();
     while let Some(first) = happened.peek().map(|happening| happening.seq) {
         let happenings = happened.by_ref().take(HAPPENINGS_A_ROW).collect();

@@ -37,7 +37,7 @@ impl Ledgers<'_, '_> {
     }
 
     /// The row of the reconciler has an empty key. What is held back already keeps its time.
-    pub(super) fn suspend(&mut self, webhook: Option<&WebhookId>, on: bool) -> Step<()> {
+    pub(super) fn suspend(&mut self, webhook: Option<&WebhookId>, on: bool, by: &str) -> Step<()> {
         let name = webhook.map(WebhookId::as_str).unwrap_or_default();
         let key = name.as_bytes();
         if self.tables.suspended.has(key)? == on {
@@ -54,7 +54,13 @@ impl Ledgers<'_, '_> {
             (None, true) => "reconcile.suspended",
             (None, false) => "reconcile.resumed",
         };
-        self.note(kind, webhook, "by a person");
+        self.record(&Deed {
+            kind: kind.to_owned(),
+            actor: by.to_owned(),
+            webhook: webhook.cloned(),
+            message: format!("by {by}"),
+            ..Deed::default()
+        });
         if webhook.is_some() {
             self.memory.queue.suspend(name, on);
             *self.work = true;

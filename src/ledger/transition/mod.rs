@@ -14,6 +14,7 @@ mod lease;
 mod log;
 mod outbox;
 
+pub use budget::{ALL as ALL_WEBHOOKS, key as spend_key};
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
 #[cfg(test)]
 pub use happening::HAPPENINGS_MAX;
@@ -98,11 +99,12 @@ pub fn execute(ledgers: &mut Ledgers<'_, '_>, command: &Command) -> Step<Answer>
             ledgers.put_conversation(id, conversation).map(|()| Answer::Done)
         }
         Command::PutGenerations(generations) => ledgers.put_generations(generations).map(|()| Answer::Done),
-        Command::Suspend { webhook, on } => ledgers.suspend(webhook.as_ref(), *on).map(|()| Answer::Done),
+        Command::Suspend { webhook, on, by } => ledgers.suspend(webhook.as_ref(), *on, by).map(|()| Answer::Done),
         Command::Note { kind, webhook, message } => {
             ledgers.note(kind, webhook.as_ref(), message);
             Ok(Answer::Done)
         }
+        Command::Measured { task, used } => ledgers.measured(*task, *used).map(|()| Answer::Done),
         Command::Record(deed) => {
             ledgers.record(deed);
             Ok(Answer::Done)

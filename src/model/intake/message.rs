@@ -27,23 +27,30 @@ pub(super) fn text_of(event: &Event) -> Option<&str> {
     event.text.as_deref().map(str::trim).filter(|text| speaks && !text.is_empty())
 }
 
+/// The task that tells somebody's answer to the one that asked.
+pub fn answered(question: &TaskSpec, who: &str, text: &str, id: TaskId, now: Timestamp) -> TaskSpec {
+    TaskSpec {
+        id,
+        parent: Some(question.id),
+        prompt: format!(
+            "You asked a question in this conversation. This is the answer of {}:\n\n{}\n\nGo on with the task.",
+            for_prompt(who),
+            for_prompt(text)
+        ),
+        missing: Vec::new(),
+        created_at: now,
+        ..question.clone()
+    }
+}
+
 /// The plan, with a task that tells the message to the one that asked, in place of what else it started.
 pub fn go_on(plan: &mut Plan, asked: &Task, message: Message, id: TaskId, now: Timestamp) {
     let question = &asked.spec;
     let who = message.source.actor.as_deref().unwrap_or("somebody");
     let spec = TaskSpec {
-        id,
         delivery: Some(plan.delivery),
-        parent: Some(question.id),
-        prompt: format!(
-            "You asked a question in this conversation. This is the answer of {}:\n\n{}\n\nGo on with the task.",
-            for_prompt(who),
-            for_prompt(&message.text)
-        ),
-        missing: Vec::new(),
-        source: Source { conversation_id: question.source.conversation_id.clone(), ..message.source },
-        created_at: now,
-        ..question.clone()
+        source: Source { conversation_id: question.source.conversation_id.clone(), ..message.source.clone() },
+        ..answered(question, who, &message.text, id, now)
     };
     let why = format!("it answers the question of task `{}`", question.id);
     plan.decision.selected = vec![Selected { command: spec.command.clone(), args: message.text, by_default: true }];

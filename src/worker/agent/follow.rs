@@ -12,7 +12,7 @@ use super::attempt::{AttemptDir, ExitRecord};
 use super::report::RunReport;
 use super::run::{SupervisorOutput, clear, tell};
 use super::settings::Limits;
-use super::transcript::{Event, Lines, Transcript};
+use super::transcript::{Event, Lines, Tokens, Transcript};
 use super::tree::kill_marked;
 use super::wire::{Control, StopReason};
 use crate::model::ids::AgentName;
@@ -42,6 +42,7 @@ pub(super) struct Follow {
     stopping: Option<Stopping>,
     events_skipped: u64,
     events_skipped_told: u64,
+    tokens_told: Tokens,
 }
 
 /// How far the run was pushed towards its end, and when it is pushed on.
@@ -83,6 +84,7 @@ impl Follow {
             stopping: None,
             events_skipped: 0,
             events_skipped_told: 0,
+            tokens_told: Tokens::default(),
         }
     }
 
@@ -110,6 +112,11 @@ impl Follow {
         self.lines.push(chunk, |line| heard.extend(transcript.accept(line)));
         for event in heard {
             self.pass_on(event, events);
+        }
+        let tokens = self.transcript.tokens();
+        if tokens != self.tokens_told {
+            self.tokens_told = tokens;
+            self.pass_on(Event::Used { tokens }, events);
         }
         let lacks_agent = self.agent.as_ref().is_some_and(|agent| self.transcript.lacks_agent(agent.as_str()));
         if lacks_agent && self.stopping.is_none() {

@@ -3,22 +3,61 @@
 import { useState } from 'preact/hooks';
 
 import { post, query } from '../api.js';
-import { link, useAction, useResource, useRoutes } from '../hooks.js';
+import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Diagnostics, Digest, Empty, Fault, Loaded, NotHere, State, When } from '../parts.jsx';
+import { Listed } from '../rows.jsx';
+import { count, tail } from '../words.js';
 
 const COMMITS = 100;
+const REFRESH_MS = 5000;
 const aboutFiles = (one) => one.kind.startsWith('reconcile.') || one.kind.startsWith('change.');
 
-export function Changes({ id }) {
+export function Changes({ id, fields }) {
   const has = useRoutes();
   const known = has('GET', '/api/history');
+  const isDeeds = fields.view === 'deeds';
   return (
     <>
       {id && <p class="crumbs"><a href={link('changes')}>Changes</a></p>}
       <h1 tabIndex={-1}>{id ? `Commit ${id.slice(0, 12)}` : 'Changes'}</h1>
       {known === false && <NotHere what="The history" />}
-      {known && (id ? <One id={id} canRollBack={has('POST', '/api/rollback')} /> : <History />)}
+      {!id && <Waiting />}
+      {!id && has('GET', '/api/audit') && (
+        <div class="tabs" role="group" aria-label="What to show">
+          <button type="button" aria-pressed={!isDeeds} onClick={() => setFields({ view: '' })}>Commits</button>
+          <button type="button" aria-pressed={isDeeds} onClick={() => setFields({ view: 'deeds' })}>Who did what</button>
+        </div>
+      )}
+      {known && (id ? <One key={id} id={id} canRollBack={has('POST', '/api/rollback')} /> : isDeeds ? <Deeds /> : <History />)}
     </>
+  );
+}
+
+/** Proposals have a page of their own. */
+function Waiting() {
+  const waiting = useResource('/api/status', { when: (one) => one.kind.startsWith('proposal.'), every: REFRESH_MS }).value?.git?.proposals ?? [];
+  if (!waiting.length) return null;
+  return (
+    <p class="notice">
+      <a href={link('proposals')}>{count(waiting.length)} {waiting.length === 1 ? 'proposal waits' : 'proposals wait'} for review</a>: {waiting.map((one) => one.title || one.branch).slice(0, 3).join(', ')}
+    </p>
+  );
+}
+
+/** Changes, approvals, replays, tokens: what people did, by name. */
+function Deeds() {
+  const list = usePages('/api/audit', {}, { when: (one) => !/^(delivery\.received|reconcile)/.test(one.kind), size: 100 });
+  const columns = [
+    { name: 'Deed', width: 'minmax(0, 1.2fr)', cell: (one) => <span class="clip">{one.kind}</span> },
+    { name: 'Who', width: 'minmax(0, 1fr)', cell: (one) => <span class="clip">{one.actor}</span> },
+    { name: 'When', width: '8.5rem', cell: (one) => <When at={one.at} /> },
+    { name: 'What', width: 'minmax(0, 3fr)', cell: (one) => <span class="clip" title={one.message}>{one.message}</span> },
+    { name: 'Of', width: '9.5rem', cell: (one) => (one.task ? <a href={link('tasks', one.task)}>{tail(one.task)}</a> : one.delivery ? <a href={link('deliveries', one.delivery)}>{tail(one.delivery)}</a> : one.webhook ? <a class="clip" href={link('webhooks', one.webhook)}>{one.webhook}</a> : '–') },
+  ];
+  return (
+    <Listed list={list} label="Who did what" columns={columns} what="deed">
+      <Empty title="Nobody has done anything yet">Changes, approvals, replays and new tokens stand here with the name of who did it.</Empty>
+    </Listed>
   );
 }
 
@@ -55,19 +94,28 @@ function named(changes) {
 }
 
 function One({ id, canRollBack }) {
-  const range = query({ from: `${id}~1`, to: id });
-  const diff = useResource(`/api/diff${range}`);
-  const plan = useResource(`/api/plan${range}`);
   return (
     <>
       <div class="headline">
         <Digest of={id} label="Copy the whole commit" />
         {canRollBack && <RollBack id={id} />}
       </div>
-      <Card title="What it did" wide>
+      <Effects from={`${id}~1`} to={id} does="What it did" changes="What it changed" />
+    </>
+  );
+}
+
+/** What going from one revision to another does, and which lines that is. */
+export function Effects({ from, to, does, changes }) {
+  const range = query({ from, to });
+  const diff = useResource(`/api/diff${range}`);
+  const plan = useResource(`/api/plan${range}`);
+  return (
+    <>
+      <Card title={does} wide>
         <Loaded of={plan}>{(value) => <Plan of={value} />}</Loaded>
       </Card>
-      <Card title="What it changed" wide>
+      <Card title={changes} wide>
         <Loaded of={diff}>{({ items }) => (items.length ? items.map((file) => <File key={file.path} file={file} />) : <p class="hint">Nothing of the configuration.</p>)}</Loaded>
       </Card>
     </>
@@ -117,7 +165,7 @@ function Lines({ text, label }) {
 }
 
 function toneOf(line) {
-  if (line.startsWith('@@')) return 'place';
+  if (/^(@@|diff |index |--- |\+\+\+ )/.test(line)) return 'place';
   return line.startsWith('+') ? 'plus' : line.startsWith('-') ? 'minus' : '';
 }
 

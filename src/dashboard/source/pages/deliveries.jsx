@@ -6,7 +6,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { at, get, post, query } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Copy, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
-import { Counted, Rows } from '../rows.jsx';
+import { Listed } from '../rows.jsx';
 import { bytes, clock, count, duration, spoken, tail } from '../words.js';
 import { Rules, Would } from './webhooks.jsx';
 
@@ -28,11 +28,9 @@ export function Deliveries({ fields }) {
       <div class="toolbar">
         <Search label="Only of this webhook" value={fields.webhook} onChange={(webhook) => setFields({ webhook: webhook.trim() })} placeholder="its whole id" />
       </div>
-      <Fault error={list.error} reload={list.reload} />
-      {list.items.length > 0 && <Counted items={list.items} isOpen={!!list.next} what={list.items.length === 1 ? 'delivery' : 'deliveries'} />}
-      <Rows label="Deliveries" items={list.items} columns={columns} more={list.more} isOpen={!!list.next}>
-        {list.loading ? <p class="loading">Loading…</p> : !list.error && <None webhook={fields.webhook} />}
-      </Rows>
+      <Listed list={list} label="Deliveries" columns={columns} what="delivery" many="deliveries">
+        <None webhook={fields.webhook} />
+      </Listed>
     </>
   );
 }
@@ -94,7 +92,7 @@ function One({ delivery, tasks }) {
         <Card title="Is it genuine">
           <Facts
             of={[
-              ['Signature', delivery.scheme ? <><State of="good">verified</State> by {delivery.scheme}</> : <State of="unsigned">no signature was asked for</State>],
+              ['Signature', delivery.scheme ? <><State of="ready">verified</State> by {delivery.scheme}</> : <State of="unsigned">no signature was asked for</State>],
               ['From', delivery.peer],
               ['Size', bytes(delivery.body_bytes)],
               ['Received', <When at={delivery.received_at} />],

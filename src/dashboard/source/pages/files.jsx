@@ -3,10 +3,10 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 
-import { Problem, at, call, post } from '../api.js';
-import { link, setFields, useResource, useRoutes } from '../hooks.js';
-import { Diagnostics, Empty, Fault, Loaded, NotHere, Outside, Search, State } from '../parts.jsx';
-import { Counted, Rows } from '../rows.jsx';
+import { Problem, at, call, post, query } from '../api.js';
+import { link, setFields, usePages, useRoutes } from '../hooks.js';
+import { Diagnostics, Empty, Fault, Loaded, NotHere, Search, State } from '../parts.jsx';
+import { Listed } from '../rows.jsx';
 import { count } from '../words.js';
 
 const KINDS = { skills: 'skill', agents: 'agent' };
@@ -32,8 +32,7 @@ export function Files({ fields }) {
 }
 
 function List({ kind, search }) {
-  const files = useResource(`/api/${kind}`, { when: aboutFiles });
-  const wanted = files.value?.items.filter((one) => `${one.name} ${one.description}`.toLowerCase().includes(search.toLowerCase())) ?? [];
+  const list = usePages(`/api/${kind}`, { search }, { when: aboutFiles, cursor: 'after', size: 100 });
   const columns = [
     { name: 'Name', width: 'minmax(0, 1fr)', cell: (one) => <a class="clip" href={link('files', kind, one.name)}>{one.name}</a> },
     { name: 'State', width: '8rem', cell: (one) => <FileState file={one} /> },
@@ -47,18 +46,11 @@ function List({ kind, search }) {
       <div class="toolbar">
         <Search label="Only with this in it" value={search} onChange={(next) => setFields({ search: next })} />
       </div>
-      <Loaded of={files}>
-        {() => (
-          <>
-            <Counted items={wanted} what={kind} />
-            <Rows label={kind === 'skills' ? 'Skills' : 'Agents'} items={wanted} columns={columns} keyOf={(one) => one.name}>
-              <Empty title={search ? `No ${KINDS[kind]} is like that` : `There are no ${kind} yet`}>
-                <p>{search ? <button type="button" onClick={() => setFields({ search: '' })}>Show all</button> : <>Write one below, or run <code>skillhook init</code>.</>}</p>
-              </Empty>
-            </Rows>
-          </>
-        )}
-      </Loaded>
+      <Listed list={list} label={kind === 'skills' ? 'Skills' : 'Agents'} columns={columns} what={KINDS[kind]}>
+        <Empty title={search ? `No ${KINDS[kind]} is like that` : `There are no ${kind} yet`}>
+          <p>{search ? <button type="button" onClick={() => setFields({ search: '' })}>Show all</button> : <>Write one below, or run <code>skillhook init</code>.</>}</p>
+        </Empty>
+      </Listed>
     </>
   );
 }
@@ -156,12 +148,14 @@ function Editor({ kind, name, file, canSave, canCheck, reload }) {
   useEffect(() => editor.current?.show(diagnostics.filter((one) => !one.path || one.path === path)), [diagnostics]);
   const errors = verdict.diagnostics.filter((one) => one.severity === 'error').length;
   const isChanged = text !== base.text || base.isNew;
-  const save = async () => {
+  const cannotSave = !isChanged || saving.busy || errors > 0 || verdict.pending;
+  const save = async (propose) => {
     setSaving({ busy: true, error: null, done: null });
     try {
       const more = base.tag ? { 'if-match': base.tag } : { 'if-none-match': '*' };
-      const { value, response } = await call('PUT', at`/api/registry/` + kind + at`/${name}/content`, { body: { content: text }, more, wants: 'response' });
-      setBase({ text, tag: response.headers.get('etag') ?? quoted(value.files?.[path]), isNew: false });
+      const { value, response } = await call('PUT', at`/api/registry/` + kind + at`/${name}/content` + query({ propose }), { body: { content: text }, more, wants: 'response' });
+      // What is only proposed leaves the file as it is.
+      if (value.status !== 'proposed') setBase({ text, tag: response.headers.get('etag') ?? quoted(value.files?.[path]), isNew: false });
       setSaving({ busy: false, error: null, done: value });
     } catch (error) {
       setSaving({ busy: false, error, done: null });
@@ -178,9 +172,12 @@ function Editor({ kind, name, file, canSave, canCheck, reload }) {
         {canCheck === false && <span>Checked when it is saved.</span>}
         {canCheck && (verdict.pending ? <State of="running">checking</State> : errors ? <State of="error">{count(errors)} {errors === 1 ? 'error' : 'errors'}</State> : <State of="ready">valid</State>)}
         {canSave ? (
-          <button type="button" class="primary" onClick={save} disabled={!isChanged || saving.busy || errors > 0 || verdict.pending}>
-            {saving.busy ? 'Saving…' : verdict.mode === 'propose' ? 'Save as a proposal' : 'Save'}
-          </button>
+          <>
+            {verdict.mode !== 'propose' && (
+              <button type="button" class="primary" onClick={() => save()} disabled={cannotSave}>{saving.busy ? 'Saving…' : 'Save'}</button>
+            )}
+            <button type="button" class={verdict.mode === 'propose' ? 'primary' : ''} onClick={() => save(true)} disabled={cannotSave} title="On a branch, which takes effect when a person merges it">Save as a proposal</button>
+          </>
         ) : (
           <span class="hint">This server takes no edits here: edit the file itself.</span>
         )}
@@ -252,7 +249,7 @@ function Saved({ done }) {
   if (done.status === 'proposed') {
     return (
       <p class="notice" role="status">
-        Proposed on the branch <code>{done.branch}</code>; it takes effect when a person merges it. {done.pr_url && <Outside href={done.pr_url}>See the proposal</Outside>} {done.note}
+        Proposed on the branch <code>{done.branch}</code>; it takes effect when a person merges it. <a href={link('proposals', done.branch)}>See what it would do</a>. {done.note}
       </p>
     );
   }

@@ -4,7 +4,7 @@ import { useMemo, useState } from 'preact/hooks';
 
 import { token } from '../api.js';
 import { useResource } from '../hooks.js';
-import { Card, Loaded, Search, State, Text } from '../parts.jsx';
+import { Card, Digest, Loaded, Search, State, Text, When } from '../parts.jsx';
 import { count, duration } from '../words.js';
 
 export function Health() {
@@ -14,7 +14,14 @@ export function Health() {
   return (
     <>
       <h1 tabIndex={-1}>Health</h1>
-      <Loaded of={status}>{(value) => <Checks status={value} />}</Loaded>
+      <Loaded of={status}>
+        {(value) => (
+          <>
+            <Checks status={value} />
+            <Copies of={value.copies ?? {}} committed={value.git?.committed.commit} />
+          </>
+        )}
+      </Loaded>
       <Card title="Metrics" wide aside={token() === null && <a href="/metrics">as text</a>}>
         <Loaded of={metrics}>{(text) => <Metrics text={text} />}</Loaded>
       </Card>
@@ -28,11 +35,14 @@ export function Health() {
 
 function Checks({ status }) {
   const lag = status.push_lag_seconds ?? 0;
+  const copies = Object.values(status.copies ?? {});
   const checks = [
     ['Routing state', status.ready, status.ready ? 'The first pass has been applied; deliveries find their webhooks.' : 'The first pass has not ended: look at the service’s log.'],
     ['Ledger', status.ledger.healthy, status.ledger.healthy ? 'The last write was kept.' : 'The last write failed: free disk space or look at the disk. Deliveries are answered with 503 until it works.'],
     ['Files', status.resources.stalled === 0, status.resources.stalled === 0 ? 'Every resource is in force as its file says.' : `${count(status.resources.stalled)} are stalled; what was last good stays in force. Their pages say why.`],
     ['Dead letters', status.queue.dead === 0, status.queue.dead === 0 ? 'No task has failed for good.' : `${count(status.queue.dead)} tasks have failed for good. Open them, mend the cause, retry.`],
+    ['Agent', !status.queue.paused_until, status.queue.paused_until ? <>Its usage limit is reached: no run begins before <When at={status.queue.paused_until} />.</> : 'Nothing keeps runs from beginning.'],
+    ['Cloud copies', copies.every((copy) => !copy.trouble), copies.length ? (copies.every((copy) => !copy.trouble) ? 'Nothing is in their way.' : 'One of them is in trouble: see below.') : 'There are none; git is the only copy elsewhere.'],
     ['Push', lag < 300, lag === 0 ? 'Nothing waits to be pushed.' : `The oldest commit has been waiting for ${duration(lag * 1000)}. See whether the remote answers.`],
   ];
   return (
@@ -44,6 +54,36 @@ function Checks({ status }) {
           </li>
         ))}
       </ul>
+    </Card>
+  );
+}
+
+/** What each cloud copy holds, and how far it is behind. */
+function Copies({ of, committed }) {
+  const names = Object.keys(of);
+  if (!names.length) return null;
+  return (
+    <Card title="Cloud copies" wide>
+      <div class="scroll" tabIndex={0} role="region" aria-label="Cloud copies">
+        <table class="whole">
+          <thead><tr><th scope="col">Name</th><th scope="col">State</th><th scope="col">Lag</th><th scope="col">Holds</th><th scope="col">Since</th><th scope="col">Where</th></tr></thead>
+          <tbody>
+            {names.map((name) => {
+              const copy = of[name];
+              return (
+                <tr key={name}>
+                  <th scope="row">{name}</th>
+                  <td><State of={copy.trouble ? 'not ready' : copy.commit && copy.commit === committed ? 'ready' : 'waiting'}>{copy.trouble ? 'in trouble' : copy.commit === committed ? 'up to date' : 'behind'}</State> {copy.trouble}</td>
+                  <td>{copy.behind_since ? duration(Date.now() - new Date(copy.behind_since)) : 'none'}</td>
+                  <td><Digest of={copy.commit} label={`Copy the commit that ${name} holds`} /></td>
+                  <td><When at={copy.at} /></td>
+                  <td><code>{copy.place}</code></td>
+                </tr>
+              );
+            })}
+          </tbody>
+        </table>
+      </div>
     </Card>
   );
 }

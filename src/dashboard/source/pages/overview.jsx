@@ -4,16 +4,14 @@ import { useMemo, useState } from 'preact/hooks';
 
 import { Chart } from '../chart.jsx';
 import { link, useResource } from '../hooks.js';
-import { Card, Choice, Copy, Digest, Empty, Facts, Fault, Loaded, State, When } from '../parts.jsx';
-import { count, duration, money } from '../words.js';
+import { Card, Choice, Copy, Digest, Facts, Fault, Loaded, State, When } from '../parts.jsx';
+import { Spending } from '../spending.jsx';
+import { count, duration } from '../words.js';
+import { Meters } from './budgets.jsx';
 
 const ACK_MS = 200;
 const HOURS = [['1', 'Last hour'], ['6', 'Last 6 hours'], ['24', 'Last day']];
 const REFRESH_MS = 15_000;
-const TONES = ['one', 'two', 'three', 'four', 'five', 'six'];
-const WEBHOOKS_DRAWN = 5;
-const DAYS = 14;
-const DAY_SECONDS = 86_400;
 
 export function Overview() {
   const status = useResource('/api/status', { every: REFRESH_MS, when: () => true });
@@ -28,27 +26,31 @@ export function Overview() {
 
 function Standing({ status }) {
   const { index, queue, resources, git } = status;
+  const copies = Object.values(status.copies ?? {});
   return (
     <>
       <Verdict status={status} />
       <div class="grid">
-        <Card title="Queue" aside={<a href={link('tasks')}>All tasks</a>}>
-          <div class="figures">
-            <Figure number={queue.queued} name="queued" to={link('tasks', { state: 'queued' })} />
-            <Figure number={queue.running} name="running" to={link('tasks', { state: 'running' })} />
-            <Figure number={queue.awaiting_approval} name="to approve" to={link('tasks', { state: 'awaiting_approval' })} />
-            <Figure number={queue.dead} name="dead" to={link('tasks', { state: 'dead' })} bad={queue.dead > 0} />
-          </div>
-          <Facts
-            of={[
-              ['Paused until', queue.paused_until && <When at={queue.paused_until} />],
-              ['Waiting for an answer', queue.waiting_input > 0 && count(queue.waiting_input)],
-              ['Oldest queued', queue.oldest_queued_at && <When at={queue.oldest_queued_at} />],
-              ['Replies waiting', count(queue.outbox_waiting)],
-              ['Being checked', queue.checking > 0 && count(queue.checking)],
-            ]}
-          />
-        </Card>
+        <div class="column">
+          <Card title="Queue" aside={<a href={link('tasks')}>All tasks</a>}>
+            <div class="figures">
+              <Figure number={queue.queued} name="queued" to={link('tasks', { state: 'queued' })} />
+              <Figure number={queue.running} name="running" to={link('tasks', { state: 'running' })} />
+              <Figure number={queue.awaiting_approval} name="to approve" to={link('tasks', { state: 'awaiting_approval' })} />
+              <Figure number={queue.dead} name="dead" to={link('tasks', { state: 'dead' })} bad={queue.dead > 0} />
+            </div>
+            <Facts
+              of={[
+                ['Paused until', queue.paused_until && <><When at={queue.paused_until} />: the agent’s usage limit is reached</>],
+                ['Waiting for an answer', queue.waiting_input > 0 && count(queue.waiting_input)],
+                ['Oldest queued', queue.oldest_queued_at && <When at={queue.oldest_queued_at} />],
+                ['Replies waiting', count(queue.outbox_waiting)],
+                ['Being checked', queue.checking > 0 && count(queue.checking)],
+              ]}
+            />
+          </Card>
+          <BudgetToday />
+        </div>
         <Card title="Routing state" aside={<a href={link('webhooks')}>All webhooks</a>}>
           {index ? (
             <>
@@ -65,6 +67,8 @@ function Standing({ status }) {
                   ['Revision', <Digest of={index.revision} label="Copy the whole revision" />],
                   ['Last pass', <When at={index.applied_at} />],
                   ['Remote', git && DISTANCES[git.remote.distance]],
+                  ['Proposals', git?.proposals.length > 0 && <a href={link('proposals')}>{count(git.proposals.length)} for review</a>],
+                  ['Cloud copies', copies.length > 0 && <a href={link('health')}>{copies.every((copy) => !copy.trouble) ? `${count(copies.length)} in order` : 'one is in trouble'}</a>],
                   ['Push lag', status.push_lag_seconds > 0 ? duration(status.push_lag_seconds * 1000) : 'nothing waits to be pushed'],
                 ]}
               />
@@ -85,6 +89,15 @@ function Standing({ status }) {
         </Card>
       </div>
     </>
+  );
+}
+
+function BudgetToday() {
+  const budgets = useResource('/api/budgets', { every: REFRESH_MS, when: (one) => one.kind === 'task.completed' });
+  return (
+    <Card title="Budget today" aside={<a href={link('budgets')}>By webhook</a>}>
+      <Loaded of={budgets}>{({ all }) => <Meters of={all} />}</Loaded>
+    </Card>
   );
 }
 
@@ -114,6 +127,8 @@ function Verdict({ status }) {
   if (!status.ledger.healthy) reasons.push('The ledger cannot be written: deliveries are answered with 503 until it can. Look at the disk.');
   const stalled = status.stalled ?? [];
   const troubles = troublesOf(status.git);
+  const suspended = status.suspended?.reconciler;
+  if (suspended) troubles.push('Files and the remote are not looked at: somebody has suspended that. `skillhook resume` lets it go on.');
   const good = !reasons.length && !stalled.length && !troubles.length;
   return (
     <section class={`verdict ${reasons.length ? 'bad' : good ? 'good' : 'warn'}`} aria-label="State of the service">
@@ -161,7 +176,6 @@ function Figure({ number, name, to, bad }) {
 function Charts() {
   const [hours, setHours] = useState('1');
   const stats = useResource(`/api/stats?hours=${hours}`, { every: REFRESH_MS, when: (one) => one.kind === 'delivery.received' });
-  const spending = useResource(`/api/spending?days=${DAYS}`, { every: 60_000, when: (one) => one.kind === 'task.completed' });
   return (
     <section aria-label="Charts">
       <div class="toolbar">
@@ -170,7 +184,7 @@ function Charts() {
       <Fault error={stats.error} reload={stats.reload} />
       <div class="grid charts">
         {stats.value && <Traffic stats={stats.value} />}
-        {spending.error ? <Fault error={spending.error} reload={spending.reload} /> : spending.value && <Spending items={spending.value.items} />}
+        <Spending />
       </div>
     </section>
   );
@@ -205,29 +219,5 @@ function Traffic({ stats }) {
           sentence={charts.oldest ? `The oldest queued task waited ${duration(charts.oldest * 1000)}.` : 'No task had to wait.'} />
       </Card>
     </>
-  );
-}
-
-/** The webhooks that cost most, and the rest together, by day. */
-function Spending({ items }) {
-  const chart = useMemo(() => {
-    const today = Math.floor(Date.now() / 1000 / DAY_SECONDS) * DAY_SECONDS;
-    const times = Array.from({ length: DAYS }, (_, n) => today - (DAYS - 1 - n) * DAY_SECONDS);
-    const totals = new Map();
-    items.forEach((item) => totals.set(item.webhook, (totals.get(item.webhook) ?? 0) + item.cost_usd));
-    const dearest = [...totals].sort((a, b) => b[1] - a[1]).slice(0, WEBHOOKS_DRAWN).map(([webhook]) => webhook);
-    const row = (wanted) => times.map((time) => items.filter((item) => new Date(item.day).getTime() / 1000 === time && wanted(item.webhook)).reduce((sum, item) => sum + item.cost_usd, 0));
-    const series = dearest.map((webhook, n) => ({ name: webhook, tone: TONES[n], values: row((name) => name === webhook) }));
-    if (totals.size > dearest.length) series.push({ name: 'all others', tone: TONES[5], values: row((name) => !dearest.includes(name)) });
-    return { times, series, total: items.reduce((sum, item) => sum + item.cost_usd, 0), tasks: items.reduce((sum, item) => sum + item.tasks, 0) };
-  }, [items]);
-  return (
-    <Card title="Cost by webhook and day">
-      {items.length ? (
-        <Chart title="Cost by webhook and day" stacked times={chart.times} step={DAY_SECONDS} series={chart.series} say={money} sentence={`${money(chart.total)} for ${count(chart.tasks)} tasks in the last 14 days.`} />
-      ) : (
-        <Empty title="No task in the last 14 days">What runs cost stands here once a delivery has started one.</Empty>
-      )}
-    </Card>
   );
 }

@@ -18,7 +18,7 @@ export function Providers() {
       <h1 tabIndex={-1}>Providers</h1>
       <Loaded of={providers}>
         {({ items }) => (
-          <Rows label="Providers" items={items} columns={columns} keyOf={(one) => one.name}>
+          <Rows label="Providers" items={items} columns={columns}>
             <Empty title="No providers">The program comes with some; one of your own is a file <code>.claude/providers/NAME.yaml</code>.</Empty>
           </Rows>
         )}

@@ -4,9 +4,9 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { at, get, post } from '../api.js';
 import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
-import { listen, sleep } from '../live.js';
-import { Act, Card, Choice, Digest, Empty, Facts, Fault, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
-import { Counted, Rows } from '../rows.jsx';
+import { events, listen, sleep } from '../live.js';
+import { Act, Card, Choice, Digest, Empty, Facts, Fault, Field, Loaded, Outside, Search, State, Text, When } from '../parts.jsx';
+import { Listed } from '../rows.jsx';
 import { clock, count, duration, money, tail } from '../words.js';
 import { decide } from './approvals.jsx';
 
@@ -14,6 +14,8 @@ const STATES = [['', 'Any state'], ['checking', 'Checking'], ['awaiting_approval
 const ENDED = ['succeeded', 'dead', 'cancelled', 'refused', 'expired', 'failed'];
 const LOG_PAGE = 500;
 const LOG_LINES_SHOWN = 2000;
+const PAUSE_MS = 100;
+const RETRY_MS = 3000;
 
 export function Tasks({ fields }) {
   const filter = { state: fields.state, webhook: fields.webhook, delivery: fields.delivery };
@@ -36,11 +38,9 @@ export function Tasks({ fields }) {
         <Search label="Only of this webhook" value={fields.webhook} onChange={(webhook) => setFields({ webhook: webhook.trim() })} placeholder="its whole id" />
         {fields.delivery && <button type="button" onClick={() => setFields({ delivery: '' })}>Of all deliveries</button>}
       </div>
-      <Fault error={list.error} reload={list.reload} />
-      {list.items.length > 0 && <Counted items={list.items} isOpen={!!list.next} what={list.items.length === 1 ? 'task' : 'tasks'} />}
-      <Rows label="Tasks" items={list.items} columns={columns} more={list.more} isOpen={!!list.next}>
-        {list.loading ? <p class="loading">Loading…</p> : !list.error && <None isFiltered={Object.values(filter).some(Boolean)} />}
-      </Rows>
+      <Listed list={list} label="Tasks" columns={columns} what="task">
+        <None isFiltered={Object.values(filter).some(Boolean)} />
+      </Listed>
     </>
   );
 }
@@ -123,8 +123,9 @@ function One({ task, reload }) {
           />
         </Card>
       </div>
+      {task.state === 'waiting_input' && <Question id={spec.id} reload={reload} />}
       {result?.text && (
-        <Card title="Answer" wide>
+        <Card title={task.state === 'waiting_input' ? 'What it asks' : 'Answer'} wide>
           <Text label="Answer">{result.text}</Text>
           {task.outbox.filter((item) => item.url).map((item) => (
             <p key={item.id}><Outside href={item.url}>Where it was answered</Outside></p>
@@ -139,6 +140,32 @@ function One({ task, reload }) {
         {spec.missing.length > 0 && <p class="hint">Empty because the payload has no value there: {spec.missing.join(', ')}</p>}
       </Card>
     </>
+  );
+}
+
+/** It asked something and waits: here, or where it was asked, it can be answered. */
+function Question({ id, reload }) {
+  const has = useRoutes();
+  const [text, setText] = useState('');
+  const [send, { busy, error }] = useAction(async () => {
+    await post(at`/api/tasks/${id}/input`, { text });
+    reload();
+  });
+  if (!has('POST', '/api/tasks/{}/input')) return null;
+  const submit = (event) => {
+    event.preventDefault();
+    send();
+  };
+  return (
+    <Card title="It waits for an answer" wide>
+      <form onSubmit={submit} aria-label="Your answer">
+        <Field label="Your answer">
+          <textarea rows="3" required value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        </Field>
+        <button type="submit" class="primary" disabled={busy || !text.trim()}>{busy ? 'Sending…' : 'Send the answer'}</button>
+        <Fault error={error} />
+      </form>
+    </Card>
   );
 }
 
@@ -171,39 +198,53 @@ function Steering({ task, reload }) {
   );
 }
 
-/** The log from its first line on; goes on being read until the task has ended. */
+/** The log from its first line on: what there is already in pages, what comes then as it is written. */
 export function useLog(id) {
   const [state, setState] = useState({ lines: [], error: null, ended: false });
   useEffect(() => {
-    const abort = new AbortController();
+    const stop = new AbortController();
+    // News of the task break a wait off: perhaps it has ended, or is in the queue again.
+    let wait = new AbortController();
+    const quit = listen((happenings) => (!happenings.length || happenings.some((one) => one.task === id)) && wait.abort());
     setState({ lines: [], error: null, ended: false });
-    let wake = () => {};
-    const quit = listen((happenings) => happenings.some((one) => one.task === id) && wake());
+    const add = (lines, more) => setState((old) => ({ ...old, lines: lines.length ? old.lines.concat(lines) : old.lines, error: null, ...more }));
+    let from = 0;
+    const streamed = (heard) => {
+      const lines = heard.filter((one) => one.kind === 'task.output' && one.data.number >= from).map((one) => one.data);
+      if (!lines.length) return;
+      from = lines.at(-1).number + 1;
+      add(lines);
+    };
     const follow = async () => {
-      let from = 0;
-      while (!abort.signal.aborted) {
+      while (!stop.signal.aborted) {
+        wait = new AbortController();
         try {
-          const page = await get(at`/api/tasks/${id}/logs` + `?from=${from}&limit=${LOG_PAGE}`, { signal: abort.signal });
+          const page = await get(at`/api/tasks/${id}/logs` + `?from=${from}&limit=${LOG_PAGE}`, { signal: stop.signal });
           from = page.next;
-          setState((old) => ({ lines: page.items.length ? old.lines.concat(page.items) : old.lines, error: null, ended: page.ended }));
+          add(page.items, { ended: page.ended });
           if (page.items.length === LOG_PAGE) continue;
-          // One that has ended can be put in the queue again: news wake this up.
-          const pause = page.ended ? new Promise((done) => abort.signal.addEventListener('abort', done)) : sleep(1000, abort.signal);
-          await Promise.race([pause, new Promise((done) => { wake = done; })]);
+          if (page.ended) await aborted(wait.signal);
+          else await events(`/api/stream?task=${encodeURIComponent(id)}&from=${from}&kind=task.output`, { signal: wait.signal }, streamed);
+          await sleep(PAUSE_MS, stop.signal);
         } catch (error) {
-          if (abort.signal.aborted) return;
+          if (stop.signal.aborted) return;
           setState((old) => ({ ...old, error }));
-          await sleep(3000, abort.signal);
+          await sleep(RETRY_MS, stop.signal);
         }
       }
     };
     follow();
     return () => {
-      abort.abort();
       quit();
+      stop.abort();
+      wait.abort();
     };
   }, [id]);
   return state;
+}
+
+function aborted(signal) {
+  return new Promise((done) => (signal.aborted ? done() : signal.addEventListener('abort', done)));
 }
 
 function Log({ id }) {

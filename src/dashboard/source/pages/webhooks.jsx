@@ -1,12 +1,12 @@
 // Webhooks: which there are, what each needs, what it listens to, and where each command comes from.
 
-import { useMemo, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 
-import { Problem, at, post } from '../api.js';
-import { link, setFields, useAction, useResource, useRoutes } from '../hooks.js';
+import { Problem, at, post, put } from '../api.js';
+import { link, setFields, useAction, usePages, useResource, useRoutes } from '../hooks.js';
 import { Act, Card, Choice, Copy, Diagnostics, Empty, Facts, Fault, Field, Loaded, NotHere, Search, State, Text, When } from '../parts.jsx';
 import { Picture } from '../picture.jsx';
-import { Counted, Rows } from '../rows.jsx';
+import { Listed } from '../rows.jsx';
 import { count, short, standing, tail, whyNot } from '../words.js';
 
 const STATES = [['', 'Any state'], ['ready', 'Ready'], ['needs secret', 'Needs a secret'], ['stalled', 'Stalled'], ['not ready', 'Not ready'], ['disabled', 'Disabled']];
@@ -56,14 +56,9 @@ function WholePicture({ fields }) {
 }
 
 function List({ fields }) {
-  const webhooks = useResource('/api/webhooks', { when: aboutFiles });
-  const status = useResource('/api/status');
-  const base = status.value?.receiver_url ?? '';
-  const all = webhooks.value?.items;
-  const wanted = useMemo(() => {
-    const search = (fields.search ?? '').toLowerCase();
-    return all?.filter((one) => (!search || `${one.id} ${one.name} ${one.provider}`.toLowerCase().includes(search)) && (!fields.state || standing(one) === fields.state)) ?? [];
-  }, [all, fields.search, fields.state]);
+  const filter = { search: fields.search, state: fields.state?.replaceAll(' ', '_') };
+  const list = usePages('/api/webhooks', filter, { when: aboutFiles, cursor: 'after', size: 100 });
+  const base = useResource('/api/status').value?.receiver_url ?? '';
   const columns = [
     { name: 'Webhook', width: 'minmax(0, 2fr)', cell: (one) => <a href={link('webhooks', one.id)} class="clip">{one.id}</a> },
     { name: 'State', width: '9rem', cell: (one) => <span title={whyNot(one)}><State of={standing(one)} /></span> },
@@ -77,16 +72,9 @@ function List({ fields }) {
         <Search label="Only with this in a name" value={fields.search} onChange={(search) => setFields({ search })} />
         <Choice label="State" value={fields.state} options={STATES} onChange={(state) => setFields({ state })} />
       </div>
-      <Loaded of={webhooks}>
-        {() => (
-          <>
-            <Counted items={wanted} what={wanted.length === 1 ? 'webhook' : 'webhooks'} />
-            <Rows label="Webhooks" items={wanted} columns={columns}>
-              <Nothing isFiltered={all.length > 0} />
-            </Rows>
-          </>
-        )}
-      </Loaded>
+      <Listed list={list} label="Webhooks" columns={columns} what="webhook">
+        <Nothing isFiltered={Object.values(filter).some(Boolean)} />
+      </Listed>
     </>
   );
 }
@@ -134,8 +122,9 @@ function One({ webhook, reload }) {
         <State of={state} />
         <span>{spec.description}</span>
         <Switch spec={spec} reload={reload} />
+        <Hold id={spec.id} since={status.value?.suspended?.webhooks[spec.id]} reload={status.reload} />
       </div>
-      {state === 'needs secret' && <NeedsSecret webhook={webhook} />}
+      {state === 'needs secret' && <NeedsSecret webhook={webhook} reload={reload} />}
       {state !== 'needs secret' && whyNot(webhook) && <p class="notice warn">{whyNot(webhook)}</p>}
       <Diagnostics of={webhook.diagnostics} />
       <div class="grid">
@@ -191,7 +180,7 @@ function secretName(reference) {
   return kind === 'sealed' || kind === 'age' ? 'sealed in the file' : (value ?? 'set');
 }
 
-function NeedsSecret({ webhook }) {
+function NeedsSecret({ webhook, reload }) {
   const names = Object.values(webhook.spec.secrets).flat().map(secretName);
   return (
     <section class="notice warn" aria-label="A secret is missing">
@@ -201,8 +190,41 @@ function NeedsSecret({ webhook }) {
         <li>Give the server the same one: {names.length ? <>set <code>{names.join(' or ')}</code> in its environment or its secrets directory</> : 'in its environment or its secrets directory'}.</li>
         <li>Nothing needs a restart when the secret is a file; the state above changes by itself.</li>
       </ol>
+      <SetSecret id={webhook.spec.id} reload={reload} />
     </section>
   );
+}
+
+/** Sealed on the server before anything is written; it goes in here and never comes out. */
+function SetSecret({ id, reload }) {
+  const has = useRoutes();
+  const me = useResource('/api/me').value;
+  const [value, setValue] = useState('');
+  const [save, { busy, error }] = useAction(async () => {
+    await put(at`/api/secrets/${id}`, { value });
+    setValue('');
+    reload();
+  });
+  if (!has('PUT', '/api/secrets/{}') || !me?.scopes?.includes('admin')) return null;
+  const submit = (event) => {
+    event.preventDefault();
+    save();
+  };
+  return (
+    <form onSubmit={submit} aria-label="Set the secret here" class="toolbar">
+      <Field label="Or set it here: it is sealed into the webhook’s file">
+        <input type="password" autocomplete="off" required value={value} onInput={(event) => setValue(event.currentTarget.value)} />
+      </Field>
+      <button type="button" onClick={() => setValue(randomSecret())}>Make a random one</button>
+      {value && <Copy text={value} label="Copy the secret, to enter it at the provider" />}
+      <button type="submit" class="primary" disabled={busy || !value}>{busy ? 'Sealing…' : 'Seal and save'}</button>
+      <Fault error={error} />
+    </form>
+  );
+}
+
+function randomSecret() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(32)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function Switch({ spec, reload }) {
@@ -216,6 +238,23 @@ function Switch({ spec, reload }) {
   return (
     <>
       <Act run={run} busy={busy} label={spec.enabled ? 'Disable' : 'Enable'} confirm={spec.enabled ? 'Deliveries will be ignored.' : undefined} />
+      <Fault error={error} />
+    </>
+  );
+}
+
+/** Deliveries are stored and their tasks held back, until somebody lets them go. */
+function Hold({ id, since, reload }) {
+  const has = useRoutes();
+  const [run, { busy, error }] = useAction(async () => {
+    await post(at`/api/webhooks/${id}/` + (since ? 'resume' : 'suspend'));
+    reload();
+  });
+  if (!has('POST', '/api/webhooks/{}/suspend')) return null;
+  return (
+    <>
+      {since && <State of="held">suspended: its tasks are held back</State>}
+      <Act run={run} busy={busy} label={since ? 'Let its tasks go' : 'Suspend'} confirm={since ? undefined : 'Deliveries will be stored, and their tasks held back.'} />
       <Fault error={error} />
     </>
   );
@@ -237,43 +276,70 @@ function Conditions({ of }) {
   );
 }
 
-/** A dry run: a sample is matched and rendered, and nothing runs. */
+/** A sample: what would be done about it, or sent for real, signed with the webhook's own secret. */
 function Test({ webhook }) {
   const has = useRoutes();
-  const { spec } = webhook;
-  const [sample, setSample] = useState('');
+  const { spec, samples = [] } = webhook;
+  const me = useResource('/api/me').value;
+  const [sample, setSample] = useState(samples[0] ?? '');
   const [payload, setPayload] = useState('');
-  const [result, setResult] = useState(null);
-  const [run, { busy, error }] = useAction(async () => {
-    const body = { ...(sample.trim() && { sample: sample.trim() }), ...(payload.trim() && { payload: parsed(payload) }) };
-    setResult(await post(at`/api/webhooks/${spec.id}/test`, body));
+  const [tried, setTried] = useState(null);
+  const [sent, setSent] = useState(null);
+  const choose = (name) => {
+    setSample(name);
+    setPayload('');
+    setTried(null);
+  };
+  const ask = (verb) => post(at`/api/webhooks/${spec.id}/` + verb, { ...(sample && { sample }), ...(payload.trim() && { payload: parsed(payload) }) });
+  const [attempt, trying] = useAction(async () => {
+    setSent(null);
+    setTried(await ask('test'));
   });
-  const known = has('POST', '/api/webhooks/{}/test');
-  if (known === undefined) return null;
+  const [send, sending] = useAction(async () => {
+    setTried(null);
+    setSent(await ask('deliver'));
+  });
+  if (has('POST', '/api/webhooks/{}/test') === undefined) return null;
+  const maySend = has('POST', '/api/webhooks/{}/deliver') && me?.scopes?.includes('admin');
   const submit = (event) => {
     event.preventDefault();
-    run();
+    attempt();
   };
   return (
     <Card title="Test">
-      {known ? (
-        <form onSubmit={submit} aria-label="Test">
-          <p class="hint">A sample is matched and its prompts are rendered. Nothing runs, nothing is answered.</p>
-          <Field label="Sample (empty: the first one of this provider)">
-            <input value={sample} placeholder={`${spec.provider}.…`} onInput={(event) => setSample(event.currentTarget.value)} spellcheck={false} />
-          </Field>
-          <Field label="Payload in its place, as JSON (may be empty)">
-            <textarea rows="2" value={payload} onInput={(event) => setPayload(event.currentTarget.value)} spellcheck={false} />
-          </Field>
-          <button type="submit" class="primary" disabled={busy}>{busy ? 'Sending…' : 'Send a test'}</button>
-          <Fault error={error} />
-          {result && <p class="hint" role="status">Sent {result.sample}.</p>}
-          {result?.would.map((plan, n) => <Would key={n} plan={plan} />)}
-        </form>
-      ) : (
-        <NotHere what="The test" command={`skillhook trigger ${spec.provider}`} />
-      )}
+      <form onSubmit={submit} aria-label="Test">
+        <p class="hint">Tried, a sample is matched and its prompts are rendered: nothing runs. Sent, it is a delivery like any other.</p>
+        {samples.length > 0 && <Choice label="Sample" value={sample} options={samples.map((name) => [name, name])} onChange={choose} />}
+        <Field label={samples.length ? 'Payload in its place, as JSON (may be empty)' : 'Payload, as JSON'}>
+          <textarea rows="3" value={payload} onInput={(event) => setPayload(event.currentTarget.value)} spellcheck={false} />
+        </Field>
+        <div class="headline">
+          <button type="submit" disabled={trying.busy}>{trying.busy ? 'Trying…' : 'Try it'}</button>
+          {maySend && <Act run={send} busy={sending.busy} label="Send a test delivery" kind="primary" />}
+          {tried && !payload && <button type="button" onClick={() => setPayload(JSON.stringify(tried.payload, null, 2))}>Edit its payload</button>}
+        </div>
+        {me && !maySend && <p class="hint">Sending one for real needs a token with the scope <code>admin</code>, because a delivery speaks for whomever it names; or <code>skillhook trigger {sample || spec.provider}</code> on the server.</p>}
+        <Fault error={trying.error ?? sending.error} />
+        {tried?.would.map((plan, n) => <Would key={n} plan={plan} />)}
+        {sent && <Sent of={sent} />}
+      </form>
     </Card>
+  );
+}
+
+function Sent({ of }) {
+  return (
+    <div role="status">
+      <ul class="lines" aria-label="What was sent">
+        {of.sent.map((one) => (
+          <li key={one.delivery}>
+            {of.sample} was taken in as <a href={link('deliveries', one.delivery)}>{tail(one.delivery)}</a>
+            {one.tasks.length === 0 && '; no command matched it'}
+            {one.tasks.map((task) => <> · <a href={link('tasks', task)}>watch {tail(task)}</a></>)}
+          </li>
+        ))}
+      </ul>
+    </div>
   );
 }
 

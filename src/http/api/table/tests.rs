@@ -20,4 +20,5 @@ fn other_addresses_and_methods_are_told_apart() {
     }
     assert_eq!(find(&Method::DELETE, "/api/tasks"), Found::OtherMethods("GET, HEAD".to_owned()));
     assert_eq!(find(&get, "/api/tasks/a/cancel"), Found::OtherMethods("POST".to_owned()));
+    assert_eq!(find(&Method::DELETE, "/api/webhooks/stats"), Found::OtherMethods("GET, HEAD".to_owned()));
 }

@@ -62,6 +62,10 @@ pub enum Event {
         subtype: String,
         is_error: bool,
     },
+    /// What the run has used so far.
+    Used {
+        tokens: Tokens,
+    },
     /// The receiver was slow: so many events before this one were not kept for it.
     Skipped {
         events: u64,
