@@ -184,7 +184,7 @@ async fn reads(service: &Service, token: &str, said: &mut Said) {
     let task = format!("task/{task}");
     for arguments in [
         &["describe", "webhook/sealed", "-o", "yaml"][..],
-        &["describe", &task],
+        &["describe", task.as_str()],
         &["get", "deliveries", "-o", "wide"],
         &["get", "audit", "-o", "json"],
         &["secret", "list"],

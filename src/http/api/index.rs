@@ -57,8 +57,9 @@ pub async fn webhook(state: &ApiState, id: &str) -> Result<Value> {
     let index = index(state)?;
     let webhook = (index.webhooks.iter()).find(|webhook| webhook.spec.id.as_str() == id);
     let webhook = webhook.ok_or_else(|| not_found("webhook", id))?;
+    let ages = ages(state).await;
     let mut value = shown(webhook)?;
-    if let (Some(fields), Value::Object(age)) = (value.as_object_mut(), shown(&age(webhook, &ages(state).await))?) {
+    if let (Some(fields), Value::Object(age)) = (value.as_object_mut(), shown(&age(webhook, &ages))?) {
         fields.insert("id".to_owned(), json!(webhook.spec.id));
         fields.insert("is_builtin".to_owned(), json!(webhook.spec.builtin));
         fields.extend(age);
