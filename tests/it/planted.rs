@@ -144,13 +144,17 @@ async fn looks_at_a_run(service: &Service, token: &str, said: &mut Said) {
     })
     .await;
     let line = begun().unwrap();
-    let (task, process) = (line.split(' ').nth(1).unwrap().to_owned(), line.split(' ').nth(2).unwrap().to_owned());
+    let process = line.split(' ').nth(2).unwrap().to_owned();
     let arguments = std::fs::read(format!("/proc/{process}/cmdline")).unwrap();
     let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap();
     assert!(!arguments.is_empty() && holds(&environment, AGENT_KEY), "the run gets its own key");
     said.add("the arguments of a run", arguments);
     let environment = String::from_utf8_lossy(&environment).replace(AGENT_KEY, "");
     said.add("the environment of a run", environment);
+    let answer =
+        service.client.get(service.admin_url("/api/tasks?state=running")).bearer_auth(token).send().await.unwrap();
+    let running: Value = answer.json().await.unwrap();
+    let task = running["items"][0]["id"].as_str().unwrap();
     send(service, token, "POST", &format!("/api/tasks/{task}/cancel"), &Value::Null).await;
     wait_for("its end", || async {
         !send(service, token, "GET", "/api/tasks?state=running", &Value::Null).await.contains("\"running\"")
