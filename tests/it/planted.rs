@@ -136,8 +136,10 @@ async fn writes(service: &Service, token: &str, said: &mut Said) {
 
 /// A run that waits is looked at from outside.
 async fn looks_at_a_run(service: &Service, token: &str, said: &mut Said) {
+    let runs = || -> Vec<String> { service.journal().into_iter().filter(|line| line.starts_with("start ")).collect() };
+    let before = runs().len();
     service.comment(1, "slow", r#"@agent analyze fake-agent:{"seconds":600}"#).await.unwrap();
-    let begun = || service.journal().iter().rfind(|line| line.starts_with("start ")).cloned();
+    let begun = || runs().get(before).cloned();
     wait_for("the slow run", || async {
         let running = send(service, token, "GET", "/api/tasks?state=running", &Value::Null).await;
         running.contains("\"running\"") && begun().is_some()
