@@ -35,6 +35,7 @@ mod http_server;
 mod image;
 mod ledger;
 mod main_job;
+mod nodes;
 mod planted;
 mod proposals;
 mod provider_corpus;
