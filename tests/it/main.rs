@@ -36,7 +36,6 @@ mod image;
 mod ledger;
 mod main_job;
 mod nodes;
-mod planted;
 mod proposals;
 mod provider_corpus;
 mod providers;
