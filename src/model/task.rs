@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::approval::{Approval, Given};
 use super::change::Authority;
 use super::digest::Digest;
+use super::event::Pressed;
 use super::ids::{AgentName, CommandName, DeliveryId, SkillName, TaskId, WebhookId};
 use super::spec::Action;
 use crate::error::{Code, Error};
@@ -58,6 +59,9 @@ pub struct Source {
     /// Somebody asked for a fresh start: the agent's session begins anew with this task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
+    /// The button that somebody pressed to decide about a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressed: Option<Pressed>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

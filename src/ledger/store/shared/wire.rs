@@ -107,8 +107,8 @@ pub struct Begun {
     pub known: HashMap<Key, Option<Vec<u8>>>,
 }
 
-/// Tables, keys and rows, one below the other; a row that is gone is none.
-type Told<'a> = (Vec<&'a str>, Vec<&'a [u8]>, Vec<Option<&'a [u8]>>);
+/// What rows are now; `None` for those that are gone.
+type Contents<'a> = Vec<Option<&'a [u8]>>;
 
 /// What one transaction writes.
 #[derive(Default)]
@@ -122,7 +122,7 @@ pub struct Batch<'a> {
     pub put: (Vec<&'a str>, Vec<&'a [u8]>, Vec<&'a [u8]>),
     pub removed: (Vec<&'a str>, Vec<&'a [u8]>),
     pub let_go: (Vec<&'a str>, Vec<&'a [u8]>),
-    pub told: Told<'a>,
+    pub told: (Vec<&'a str>, Vec<&'a [u8]>, Contents<'a>),
 }
 
 impl<'a> Batch<'a> {
