@@ -147,7 +147,7 @@ impl Look<'_> {
         conditions.extend(self.copying(&name, entry.generation));
         WebhookView {
             spec: entry.spec.clone(),
-            sources: entry.sources.iter().cloned().collect(),
+            sources: entry.sources.to_vec(),
             generation: entry.generation,
             conditions,
             diagnostics: held,

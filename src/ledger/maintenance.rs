@@ -145,11 +145,14 @@ fn last_in_excess(reader: &Reader, bytes_max: u64) -> Result<Option<Vec<u8>>, Fa
                 key
             }
             (other, Some((key, row))) => {
-                let answer = row.ok().and_then(|row| row.result).map_or(0, |result| result.text.len() as u64);
+                let row = row.ok();
+                // It goes with its delivery, which may have the later key.
+                let owner = row.as_ref().and_then(|row| row.delivery).map(|id| id.as_bytes().to_vec());
+                let answer = row.and_then(|row| row.result).map_or(0, |result| result.text.len() as u64);
                 let logged = skip_damaged(logs.get(&key))?.map_or(0, |size| size.bytes);
                 bytes = bytes.saturating_add(answer).saturating_add(logged);
                 (delivery, task) = (other, tasks.next().transpose()?);
-                key
+                owner.filter(|owner| *owner > key).unwrap_or(key)
             }
             (_, None) => return Ok(None),
         };

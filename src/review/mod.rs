@@ -32,7 +32,8 @@ use crate::seam::{Clock, random};
 
 /// New branches are looked for this often, if the poll is not more frequent.
 const TICK: Duration = Duration::from_secs(10);
-/// Longest wait before a call that failed is tried again.
+/// Shortest and longest wait before a call that failed is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(600);
 
 /// Follows the proposals of one repository.
@@ -84,7 +85,10 @@ impl Reviews {
                 () = stop.cancelled() => return,
                 () = this.mark(&mut marked) => {}
             }
-            let until = Instant::now() + TICK.min(this.poll);
+            let tick = Instant::now() + TICK.min(this.poll);
+            let soonest = Instant::now() + RETRY_MIN;
+            let retries = known.values().filter(|known| known.trouble.is_some()).map(|known| known.again.max(soonest));
+            let until = retries.min().map_or(tick, |retry| retry.min(tick));
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,

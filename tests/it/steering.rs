@@ -147,7 +147,7 @@ async fn a_change_while_the_reconciler_is_suspended_is_written_and_says_so_at_on
 async fn lists_come_in_pages_and_in_the_order_that_was_asked_for() {
     let api = Api::started(json!({ "text": "done" })).await;
     for number in 0..5 {
-        api.task(&format!("d{number}"), "@agent analyze this").await;
+        api.task(&format!("d{number}"), &format!("@agent analyze number {number}")).await;
     }
     for (list, name) in [
         ("tasks", "id"),

@@ -83,6 +83,9 @@ fn check_command(head: &Head) -> Result<()> {
     let media = head.single_header(header::CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default();
     let is_json = media.trim().eq_ignore_ascii_case("application/json");
     let is_marked = head.single_header(COMMAND_HEADER) == Some("1");
+    if head.headers.contains_key(COMMAND_HEADER) && !is_marked {
+        return Err(refuse("the `X-Skillhook` header has another value than `1`"));
+    }
     // A browser sends this header across origins only after it has asked, and is told no.
     if is_json || is_marked || head.headers.contains_key(header::AUTHORIZATION) {
         return Ok(());

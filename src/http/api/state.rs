@@ -240,19 +240,24 @@ impl CurrentIndex {
 
     /// Waits until a proposal is known where people review it; its address there, or where they open a request for it.
     pub async fn proposed(&self, branch: &str, commit: &str) -> Option<String> {
-        let shown = async {
+        let find = || {
+            let view = self.current()?;
+            let mut all = view.recorded.proposals.iter();
+            all.find(|known| known.branch == branch && known.commit == commit).cloned()
+        };
+        let settled = async {
             loop {
                 let renewed = self.renewed.notified();
-                let view = self.current();
-                let proposals = view.iter().flat_map(|view| &view.recorded.proposals);
-                let mut of_it = proposals.filter(|known| known.branch == branch && known.commit == commit);
-                if let Some(known) = of_it.next() {
-                    return known.review.as_ref().map(|review| review.url.clone()).or_else(|| known.page.clone());
+                // After trouble it is tried again.
+                if find().is_some_and(|known| known.review.is_some() || known.trouble.is_none()) {
+                    return;
                 }
                 renewed.await;
             }
         };
-        tokio::time::timeout(PROPOSED_WITHIN, shown).await.ok().flatten()
+        let _ = tokio::time::timeout(PROPOSED_WITHIN, settled).await;
+        let known = find()?;
+        known.review.map(|review| review.url).or(known.page)
     }
 
     /// `None` until the first pass has been applied.

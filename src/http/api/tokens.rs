@@ -13,10 +13,13 @@ use super::not_found;
 use super::query::Query;
 use super::request::Asked;
 use super::state::ApiState;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 use crate::ledger::rows::Token;
 use crate::model::token::{Scope, Scopes, TokenId};
+
+/// Longest life of a token that has an end, in seconds: a hundred years.
+const SECONDS_MAX: u64 = 3_153_600_000;
 
 /// A token to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,7 +33,7 @@ pub struct NewToken {
     scopes: Vec<Scope>,
     /// For how long it holds, in seconds; for ever if not given.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 3_153_600_000_u64))]
+    #[schemars(range(min = 1, max = SECONDS_MAX))]
     expires_in_seconds: Option<u64>,
 }
 
@@ -51,6 +54,9 @@ pub fn list(state: &ApiState, query: &Query) -> Result<Value> {
 
 pub async fn create(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
     let wanted: NewToken = asked.json()?;
+    if wanted.expires_in_seconds.is_some_and(|seconds| !(1..=SECONDS_MAX).contains(&seconds)) {
+        return Err(Error::new(Code::Usage, format!("`expires_in_seconds` must be from 1 to {SECONDS_MAX}")));
+    }
     let now = state.clock.now();
     let expires_at = wanted.expires_in_seconds.map(|seconds| access::expiry(now, Duration::from_secs(seconds)));
     let wanted = Wanted { name: wanted.name, scopes: Scopes::of(wanted.scopes), expires_at };

@@ -138,10 +138,10 @@ async fn what_one_writes_the_others_read(nodes: &[Ledger]) {
     nodes[0].put_generations(vec![(webhook("w"), generation(5))]).unwrap();
     nodes[1].put_generations(vec![(webhook("w"), generation(3))]).unwrap();
     assert_eq!(nodes[2].generations().unwrap()[&webhook("w")].number, 5, "numbers never count down");
-    nodes[0].suspend(Some(webhook("w")), true, "a person").await.unwrap();
+    nodes[0].suspend(Some(webhook("w")), true, "ann").await.unwrap();
     let id = accept_one(&nodes[1], task_spec()).await;
     assert_eq!(leased(&nodes[2], 300).await, None, "held back on every node");
-    nodes[2].suspend(Some(webhook("w")), false, "a person").await.unwrap();
+    nodes[2].suspend(Some(webhook("w")), false, "ann").await.unwrap();
     assert_eq!(leased(&nodes[0], 300).await.map(|task| task.spec.id), Some(id));
     let asked = nodes[2].cancel(id, at(301)).await.unwrap();
     assert!(asked.cancel_requested && asked.state == TaskState::Running);
