@@ -49,7 +49,7 @@ async fn twenty_kills_lose_nothing_and_answer_nothing_twice() {
         service.start();
         service.wait_ready().await;
     }
-    load.is_done_once(&service).await;
+    load.done_once(&service).await;
     assert_runs(&service.journal(), KILLED, KILLS * RUNNING);
 }
 
@@ -83,7 +83,7 @@ async fn ten_power_cuts_lose_nothing_and_leave_the_repository_whole() {
         service.start();
         service.wait_ready().await;
     }
-    load.is_done_once(&service).await;
+    load.done_once(&service).await;
     // An editor's save that was never flushed may be gone; a commit that was pushed is not.
     service.write_skill("last", &own_webhook("last"));
     let remote = service.dir.path().join("remote.git");
@@ -150,7 +150,7 @@ impl Load {
     }
 
     /// Waits for the end of all: each ran well and was answered once.
-    async fn is_done_once(self, service: &Service) {
+    async fn done_once(self, service: &Service) {
         for sender in self.senders {
             sender.await.unwrap();
         }
