@@ -26,7 +26,7 @@ use skillhook::config::{Config, Settings, environment};
 use skillhook::model::digest::Digest;
 use skillhook::model::revision::{FileRef, Revision};
 use skillhook::reconcile::pass::Published;
-use skillhook::repo::{CommitOutcome, CommitRequest, Repository};
+use skillhook::repo::{CommitOutcome, CommitRequest, PushOutcome, Repository};
 
 use beside::{Beside, Log, Pipeline};
 
@@ -36,6 +36,8 @@ const MEASURE: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 3;
 /// Saves of each kind.
 const SAVES: usize = 9;
+const COMMITS: usize = 5;
+const PUSH_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -50,10 +52,11 @@ fn main() {
     }
 }
 
-/// One changed file: our commit (synced to disk) beside `git add -A && git commit`, in one repository, turn by turn.
+/// One changed file: our commit (synced to disk) beside `git add -A && git commit`, and the push after it, in one
+/// repository with a bare remote on the same disk, turn by turn.
 fn commit_of_one_change(files: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
+    let root = &directory.path().join("clone");
     let path = |n: usize| format!(".claude/skills/hook-{n}/SKILL.md");
     Repository::init(root).unwrap();
     let mut contents: BTreeMap<String, Arc<[u8]>> = BTreeMap::new();
@@ -67,14 +70,17 @@ fn commit_of_one_change(files: usize) {
     };
     git(&["add", "-A"]);
     git(&["commit", "-q", "-m", "all"]);
+    git(&["init", "-q", "--bare", "../remote.git"]);
+    git(&["remote", "add", "origin", "../remote.git"]);
+    git(&["push", "-q", "-u", "origin", "HEAD"]);
     let repository = Repository::open(root, skillhook::repo::Options::default()).unwrap();
     let revision = |contents: &BTreeMap<String, Arc<[u8]>>| {
         let file = |bytes: &Arc<[u8]>| FileRef { digest: Digest::of(bytes), executable: false };
         Revision::of(contents.iter().map(|(path, bytes)| (path.clone(), file(bytes))).collect())
     };
     repository.write_served(&revision(&contents), &|path| contents.get(path).cloned()).unwrap();
-    let (mut ours, mut gits) = (Vec::new(), Vec::new());
-    for round in 1..=5 {
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for round in 1..=COMMITS {
         write_skill(root, "hook-0", 2 * round);
         contents.insert(path(0), std::fs::read(root.join(path(0))).unwrap().into());
         let changed = revision(&contents);
@@ -90,21 +96,26 @@ fn commit_of_one_change(files: usize) {
             author: None,
         };
         assert!(matches!(repository.commit(&request).unwrap(), CommitOutcome::Committed { .. }));
-        ours.push(begun.elapsed());
+        times[0].push(begun.elapsed());
+        assert!(matches!(repository.push(PUSH_DEADLINE).unwrap(), PushOutcome::Pushed { .. }));
+        times[1].push(begun.elapsed());
         write_skill(root, "hook-0", 2 * round + 1);
         let begun = Instant::now();
         git(&["add", "-A"]);
         git(&["commit", "-q", "-m", "one change"]);
-        gits.push(begun.elapsed());
+        times[2].push(begun.elapsed());
+        git(&["push", "-q"]);
+        times[3].push(begun.elapsed());
     }
-    ours.sort();
-    gits.sort();
-    let (ours, gits) = (ours[2], gits[2]);
+    let [ours, pushed, gits, gits_pushed] = times.map(|mut times| {
+        times.sort();
+        times[COMMITS / 2].as_secs_f64() * 1e3
+    });
     println!(
-        "commit of one change at {files} files: {:.1} ms, `git add -A && git commit` {:.1} ms: {:.2} of it",
-        ours.as_secs_f64() * 1e3,
-        gits.as_secs_f64() * 1e3,
-        ours.as_secs_f64() / gits.as_secs_f64()
+        "commit of one change at {files} files: {ours:.1} ms, `git add -A && git commit` {gits:.1} ms: {:.2} of it; \
+         with the push {pushed:.1} ms and {gits_pushed:.1} ms: {:.2} of it",
+        ours / gits,
+        pushed / gits_pushed
     );
 }
 

@@ -4,7 +4,7 @@
 //! sides are judged in the same way, so what does not differ is not shown.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -17,14 +17,14 @@ use super::files::{self, Look};
 use super::get::items_of;
 use super::sheet::{Form, Sheet, column};
 use crate::config::Config;
-use crate::error::{Code, Context as _, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::digest::Digest;
 use crate::model::entry::Observed;
 use crate::model::ids::WebhookId;
 use crate::model::plan::{Generations, plan};
 use crate::model::snapshot::{agent_path, skill_path};
-use crate::reconcile::embedded;
+use crate::reconcile::{embedded, preview};
 use crate::repo::{Options, Repository, ServedFile};
 
 #[derive(Debug, Args)]
@@ -163,27 +163,11 @@ fn observed(config: &Config, base: &Base) -> Result<Observed> {
 
 /// The files as a directory, for a look.
 fn laid_out(config: &Config, base: &Base) -> Result<tempfile::TempDir> {
-    let failed = "the files cannot be laid out for comparison";
-    let directory = tempfile::tempdir().context(Code::TreeUnreadable, failed)?;
     let shipped = embedded::files();
-    for file in &base.files {
-        // A served tree holds the built-in files too: they are not files of the root as long as none stands there.
+    // A served tree holds the built-in files too: they are not files of the root as long as none stands there.
+    let is_of_the_root = |file: &&ServedFile| {
         let built_in = shipped.get(&file.path).is_some_and(|bytes| **bytes == *file.bytes);
-        if built_in && !config.root.join(&file.path).exists() {
-            continue;
-        }
-        write(directory.path(), file).context(Code::TreeUnreadable, failed)?;
-    }
-    Ok(directory)
-}
-
-fn write(directory: &Path, file: &ServedFile) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = directory.join(&file.path);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::write(&path, &file.bytes)?;
-    let mode = if file.executable { 0o755 } else { 0o644 };
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+        !built_in || config.root.join(&file.path).exists()
+    };
+    preview::laid_out(base.files.iter().filter(is_of_the_root))
 }

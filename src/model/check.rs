@@ -111,6 +111,9 @@ pub fn check_skill(
     }
 }
 
+/// Unknown fields of one file that are told; further ones wait until these are mended.
+const UNKNOWN_FIELDS_MAX: usize = 20;
+
 /// `name` must be what the directory or file is called, and there must be a description (agent-skills).
 fn identity(report: &mut Report<'_>, what: &str, expected: &str) -> Option<String> {
     let at = |key: &str| KeyPath::root().key(key);
@@ -169,16 +172,31 @@ fn read_config(
     skill: &SkillName,
     around: Surroundings<'_>,
 ) -> Option<SkillConfig> {
-    let raw = match at.steps() {
-        [] => fields.typed::<RawWebhook>().map(Some),
-        _ => fields.typed_at::<RawWebhook>(&at),
-    };
-    let raw = match raw {
-        Ok(raw) => raw?,
-        Err(diagnostic) => return outer.add(webhook::explain_field(diagnostic)),
-    };
+    let raw = read_shape(outer, fields, &at)?;
     let mut report = Report::new(fields, at);
     let config = webhook::check(&mut report, raw, skill, around);
     outer.append(report);
     config
+}
+
+/// The configuration field by field. All unknown fields are told at once; what the others mean is judged only when
+/// there are none, since whatever is missing may be one of them.
+fn read_shape(report: &mut Report<'_>, fields: &Fields<'_>, at: &KeyPath) -> Option<RawWebhook> {
+    let mut rest: Option<Fields<'_>> = None;
+    for _ in 0..UNKNOWN_FIELDS_MAX {
+        let fields = rest.as_ref().unwrap_or(fields);
+        let raw = match at.steps() {
+            [] => fields.typed::<RawWebhook>().map(Some),
+            _ => fields.typed_at::<RawWebhook>(at),
+        };
+        let diagnostic = match raw {
+            Ok(raw) => return raw.filter(|_| rest.is_none()),
+            Err(diagnostic) => diagnostic,
+        };
+        let unknown = diagnostic.position.filter(|_| diagnostic.message.starts_with("unknown field"));
+        let next = unknown.and_then(|position| fields.without_field(position));
+        report.add::<()>(webhook::explain_field(diagnostic));
+        rest = Some(next?);
+    }
+    None
 }

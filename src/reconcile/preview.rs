@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::Timestamp;
+use tempfile::TempDir;
 
 use super::activator::Scope;
 use super::embedded;
@@ -51,11 +52,7 @@ fn look(
     standing: &Observed,
     now: Timestamp,
 ) -> Result<(Judgement, Vec<Diagnostic>)> {
-    let failed = "the files cannot be laid out for comparison";
-    let directory = tempfile::tempdir().context(Code::TreeUnreadable, failed)?;
-    for file in files {
-        write(directory.path(), file).context(Code::TreeUnreadable, failed)?;
-    }
+    let directory = laid_out(files)?;
     let mut judge_of_files = Judge::new(rules.clone())?;
     let (embedded, _) = embedded::load(&judge_of_files)?;
     let mut looker = Looker::new(directory.path().to_owned());
@@ -70,6 +67,19 @@ fn look(
     let circumstances = Circumstances { now, absent_since: &absent_since, allow_prune: true, deleted: &deleted };
     let judged = judge(&snapshot, standing, &embedded, &catalogue, &circumstances);
     Ok((judged, snapshot.problems))
+}
+
+/// A directory with the files, to be looked at as if it were the root.
+///
+/// # Errors
+/// SH0508 when they cannot be written.
+pub fn laid_out<'a>(files: impl IntoIterator<Item = &'a ServedFile>) -> Result<TempDir> {
+    let failed = "the files cannot be laid out for comparison";
+    let directory = tempfile::tempdir().context(Code::TreeUnreadable, failed)?;
+    for file in files {
+        write(directory.path(), file).context(Code::TreeUnreadable, failed)?;
+    }
+    Ok(directory)
 }
 
 fn write(directory: &Path, file: &ServedFile) -> std::io::Result<()> {

@@ -22,13 +22,15 @@ use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::model::backoff;
 use crate::model::provider::Review;
-use crate::repo::{ConflictBranch, FetchOutcome, PullOutcome, PushOutcome, Refusal, Repository};
+use crate::repo::{ConflictBranch, FetchOutcome, PullOutcome, PushOutcome, Refusal, Repository, Skipped};
 use crate::seam::{Clock, random};
 
 /// Longest wait before a remote that was away is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Pushes of one round: somebody else may push in between.
 const PUSHES_MAX: usize = 3;
+/// More entries than these that a pull does not write are counted, not told one by one.
+const SKIPPED_TOLD: usize = 20;
 /// At the start edits that were made while nothing ran are committed first, if that does not take longer.
 const RECORDED_FIRST: Duration = Duration::from_secs(5);
 
@@ -46,6 +48,8 @@ pub struct Remote {
     pub distance: Distance,
     /// Branches that hold our side of conflicts, until a person deletes them.
     pub conflicts: Vec<ConflictBranch>,
+    /// What the last pull did not write, because no file here may be such a thing.
+    pub skipped: Vec<Skipped>,
     /// The commit that the remote's rules refused: it is proposed instead.
     pub refused: Option<String>,
     /// What is in the way.
@@ -272,6 +276,11 @@ impl Source {
                 self.activator.activate_after_pull(deleted.into_iter().collect());
                 tracing::info!(commit = %to, ?how, paths = paths.len(), skipped = skipped.len(), "pulled");
                 self.ledger.note("repo.pulled", None, format!("commit {to}")).await?;
+                for Skipped { path, reason } in skipped.iter().take(SKIPPED_TOLD) {
+                    tracing::warn!(%path, reason, "an entry of the remote is not written");
+                    self.ledger.note("repo.skipped", None, format!("`{path}` is not written: {reason}")).await?;
+                }
+                self.progress.send_modify(|progress| progress.remote.skipped = skipped);
                 if let Some(conflict) = conflict {
                     let (branch, paths) = (conflict.branch, conflict.paths.join("`, `"));
                     tracing::warn!(%branch, "changes of ours conflict with the remote's, which are in force");

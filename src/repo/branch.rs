@@ -1,15 +1,15 @@
-//! Proposals: a branch of its own with edits upon HEAD, pushed for people to review. The branch that is checked out,
-//! the index and the work tree stay as they are.
+//! Edits that become a proposal: a branch of its own with a commit upon HEAD. The branch that is checked out, the index
+//! and the work tree stay as they are.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use git2::{ErrorCode, ObjectType, Oid};
 
 use super::objects::Store;
 use super::tree::{self, Leaf};
-use super::{Repository, commit_id, message};
+use super::{PushOutcome, Repository, commit_id, message};
 use crate::error::{Code, Context, Error, Result};
 use crate::model::revision::{CommitId, check_path, is_committed};
 
@@ -51,7 +51,11 @@ impl Repository {
     /// SH0903 when HEAD has all of this already, SH0503 when git cannot write it.
     pub fn propose_branch(&self, request: &BranchRequest, deadline: Duration) -> Result<BranchProposed> {
         let (branch, commit) = self.write_branch(request)?;
-        let not_pushed = self.push_branch(&branch, commit, deadline)?;
+        let not_pushed = match self.publish_proposal(&branch, deadline)? {
+            PushOutcome::Pushed { .. } | PushOutcome::UpToDate => None,
+            PushOutcome::NoRemote => Some("there is no remote".to_owned()),
+            PushOutcome::Rejected { reason, .. } | PushOutcome::Unavailable { reason } => Some(reason),
+        };
         Ok(BranchProposed { branch, commit: commit_id(commit)?, not_pushed })
     }
 
@@ -110,16 +114,5 @@ impl Repository {
         }
         Err(Error::new(Code::Conflict, format!("there are too many branches `{}…`", request.branch))
             .hint("merge or delete some of them"))
-    }
-
-    /// Answers why the remote has not got it, if so.
-    fn push_branch(&self, branch: &str, commit: Oid, deadline: Duration) -> Result<Option<String>> {
-        let repo = self.handle()?;
-        let Some(target) = self.target(&repo)? else { return Ok(Some("there is no remote".to_owned())) };
-        let _one = self.shared.network.lock().unwrap_or_else(PoisonError::into_inner);
-        let refspec = format!("{commit}:refs/heads/{branch}");
-        let arguments = ["push", "--porcelain", "--no-verify", "--no-follow-tags", "--", &target.remote, &refspec];
-        let finished = self.run_git(&arguments, deadline)?;
-        Ok((!finished.succeeded()).then(|| finished.reason(deadline)))
     }
 }

@@ -84,32 +84,39 @@ impl Fixture {
 
     /// The revision of what lies below `.claude` now, and its contents.
     pub(crate) fn snapshot(&self) -> (Revision, BTreeMap<String, Arc<[u8]>>) {
-        let mut contents: BTreeMap<String, Arc<[u8]>> = BTreeMap::new();
-        let claude = self.root.join(".claude");
-        for entry in walkdir::WalkDir::new(claude).into_iter().filter_map(Result::ok) {
-            if entry.file_type().is_file() {
-                let path = entry.path().strip_prefix(&self.root).unwrap().to_str().unwrap().to_owned();
-                contents.insert(path, std::fs::read(entry.path()).unwrap().into());
-            }
-        }
-        let files = contents.iter().map(|(path, bytes)| {
-            let executable = self.root.join(path).metadata().unwrap().permissions().mode() & 0o100 != 0;
-            (path.clone(), FileRef { digest: Digest::of(bytes), executable })
-        });
-        (Revision::of(files.collect()), contents)
+        snapshot(&self.root)
     }
 
     /// Writes the served tree of what lies there now and commits it.
     pub(crate) fn commit(&self, repo: &Repository) -> CommitOutcome {
-        let (revision, contents) = self.snapshot();
-        repo.write_served(&revision, &|path| contents.get(path).cloned()).unwrap();
-        repo.commit(&request(&revision)).unwrap()
+        commit(&self.root, repo)
     }
 
     /// Nothing is broken, dangling objects aside.
     pub(crate) fn fsck(&self) {
         self.git(&["fsck", "--strict", "--no-dangling"]);
     }
+}
+
+fn snapshot(root: &Path) -> (Revision, BTreeMap<String, Arc<[u8]>>) {
+    let mut contents: BTreeMap<String, Arc<[u8]>> = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root.join(".claude")).into_iter().filter_map(Result::ok) {
+        if entry.file_type().is_file() {
+            let path = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            contents.insert(path, std::fs::read(entry.path()).unwrap().into());
+        }
+    }
+    let files = contents.iter().map(|(path, bytes)| {
+        let executable = root.join(path).metadata().unwrap().permissions().mode() & 0o100 != 0;
+        (path.clone(), FileRef { digest: Digest::of(bytes), executable })
+    });
+    (Revision::of(files.collect()), contents)
+}
+
+pub(crate) fn commit(root: &Path, repo: &Repository) -> CommitOutcome {
+    let (revision, contents) = snapshot(root);
+    repo.write_served(&revision, &|path| contents.get(path).cloned()).unwrap();
+    repo.commit(&request(&revision)).unwrap()
 }
 
 pub(crate) fn request(revision: &Revision) -> CommitRequest<'_> {

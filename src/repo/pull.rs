@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 
 use git2::{ObjectType, Oid};
 use rustix::fs::{FileType, Stat};
+use serde::Serialize;
 
 use super::beneath::Directory;
 use super::commit::is_held;
@@ -88,7 +89,7 @@ pub struct Conflict {
 }
 
 /// A path of the incoming tree that was not written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     pub path: String,
     pub reason: &'static str,

@@ -18,6 +18,8 @@ pub const SECRET: &str = "a-test-secret";
 /// Longest wait for anything that should happen at once.
 pub const SOON: Duration = Duration::from_secs(60);
 
+const PLAN: &str = "agent-plan.json";
+
 pub struct Service {
     pub dir: TempDir,
     pub github: Github,
@@ -48,8 +50,15 @@ impl Drop for Service {
 impl Service {
     /// A prepared repository, not running yet. `agent` is the fake agent's plan.
     pub async fn prepared(agent: Value) -> Self {
+        Self::prepared_on(agent, |_| ()).await
+    }
+
+    /// Prepared upon what `lay` makes of the empty directory of the repository.
+    pub async fn prepared_on(agent: Value, lay: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("repo");
+        std::fs::create_dir_all(&root).unwrap();
+        lay(&root);
         std::fs::create_dir_all(root.join(".claude/skills")).unwrap();
         git(dir.path(), &["init", "-q", "--bare", "-b", "main", "remote.git"]);
         git(&root, &["init", "-q", "-b", "main"]);
@@ -61,10 +70,7 @@ impl Service {
         git(&root, &["commit", "-q", "-m", "begin"]);
         git(&root, &["remote", "add", "origin", "../remote.git"]);
         git(&root, &["push", "-q", "-u", "origin", "main"]);
-        let plan = dir.path().join("agent-plan.json");
-        let mut agent = agent;
-        agent["journal"] = json!(dir.path().join("journal"));
-        std::fs::write(&plan, agent.to_string()).unwrap();
+        let plan = dir.path().join(PLAN);
         let github = Github::start().await.unwrap();
         let settings = format!(
             "[agent]\nprogram = \"{}\"\nsandbox = \"off\"\n[agent.env]\nFAKE_AGENT_PLAN = \"{}\"\n\
@@ -79,7 +85,9 @@ impl Service {
         ]);
         let (receiver, admin) = (free_port(), free_port());
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { dir, github, child: None, receiver, admin, settings, poll: 5, environment, client }
+        let service = Self { dir, github, child: None, receiver, admin, settings, poll: 5, environment, client };
+        service.plan(agent);
+        service
     }
 
     /// Prepared and ready.
@@ -92,6 +100,12 @@ impl Service {
 
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("repo")
+    }
+
+    /// How the fake agent behaves from now on.
+    pub fn plan(&self, mut agent: Value) {
+        agent["journal"] = json!(self.dir.path().join("journal"));
+        std::fs::write(self.dir.path().join(PLAN), agent.to_string()).unwrap();
     }
 
     pub fn add_settings(&mut self, more: &str) {

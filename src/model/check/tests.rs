@@ -208,6 +208,32 @@ fn fields_are_known_and_of_their_kind() {
 }
 
 #[test]
+fn unknown_fields_are_told_all_at_once() {
+    let config = "provider: github\nsecret_env_varr: A\ncommands:\n  - descriptin: L\n    name: look\n    prmpt: |\n      \
+                  x\n\n      y\n  - name: b\n    promt: [\n      1]\nretrys: 2";
+    let Checked::Invalid(findings) = check_file(&file(config), &Rules::default()) else { panic!("it is not valid") };
+    let shown: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let unknown = |at: &str, field: &str, place: &str| {
+        format!("SKILL.md:{at}: error[SH0105]: unknown field `{field}` in `webhook_config{place}`")
+    };
+    assert_eq!(
+        shown,
+        [
+            unknown("6:3", "secret_env_varr", ""),
+            unknown("8:7", "descriptin", ".commands[0]"),
+            unknown("10:7", "prmpt", ".commands[0]"),
+            unknown("15:7", "promt", ".commands[1]"),
+            unknown("17:3", "retrys", ""),
+        ]
+    );
+    // Nothing is known of what comes after a field inside braces.
+    let Checked::Invalid(findings) = check_file(&file("{provder: x, comands: []}"), &Rules::default()) else {
+        panic!()
+    };
+    assert_eq!(findings.len(), 1, "{findings:?}");
+}
+
+#[test]
 fn providers_are_known() {
     refused("provider: githb", "SKILL.md:5:3: error[SH0107]: there is no provider `githb`\n  did you mean `github`?");
     refused(

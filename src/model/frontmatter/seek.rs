@@ -27,6 +27,27 @@ pub(super) fn value_position(text: &str, steps: &[Step]) -> Option<Position> {
     seek(text, steps, false)
 }
 
+/// The text with a field and its value left out; line and column of its key count from 0. Nothing else moves. `None`
+/// where something else stands on the line of the key, as in `{…}`.
+pub(super) fn without_field(text: &str, line: usize, column: usize) -> Option<String> {
+    let (before, _) = text.lines().nth(line)?.split_at_checked(column)?;
+    if !before.chars().all(|c| matches!(c, ' ' | '-')) {
+        return None;
+    }
+    let mut inside = true;
+    let kept = text.lines().enumerate().map(|(number, content)| {
+        let depth = content.len() - content.trim_start_matches(' ').len();
+        let is_item = content[depth..].starts_with("- ") || &content[depth..] == "-";
+        inside &= number <= line || content.trim().is_empty() || depth > column || (depth == column && is_item);
+        match number {
+            _ if number == line => before,
+            _ if number > line && inside => "",
+            _ => content,
+        }
+    });
+    Some(kept.flat_map(|content| [content, "\n"]).collect())
+}
+
 fn nearest(text: &str, steps: &[Step], stop_at_key: bool) -> Option<Position> {
     (1..=steps.len()).rev().find_map(|length| seek(text, &steps[..length], stop_at_key))
 }

@@ -91,6 +91,15 @@ impl<'a> Fields<'a> {
         seek::read(&self.text, at.steps()).map_err(|error| self.typed_trouble(&error))
     }
 
+    /// The same with blanks in the place of the field that stands at `at` in the file, so that one look can tell what
+    /// comes after it. `None` where it does not stand on lines of its own.
+    pub fn without_field(&self, at: Position) -> Option<Fields<'a>> {
+        let line = at.line.checked_sub(self.origin.line)?;
+        let column = at.column.checked_sub(self.origin.indentation + 1)?;
+        let text = seek::without_field(&self.text, line, column)?;
+        Self::parse(self.path, Cow::Owned(text), self.origin).ok()
+    }
+
     /// The same as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::to_value(&self.value).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Edits on both sides, fetches, pulls, pushes and restarts in any order: no version is lost, both sides come together,
+//! Edits on both sides, fetches, pulls, pushes, restarts and kills in any order: no version is lost, both sides come together,
 //! and the remote's history only grows.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
+use super::kills::{COMMITS, PULLS, kill_after};
 use crate::repo::fixture::{Fixture, git, write};
 use crate::repo::{FetchOutcome, PullOutcome, PushOutcome, Repository};
 
@@ -29,6 +30,9 @@ enum Step {
     Push,
     /// The service dies between two steps.
     Restart,
+    /// The service dies so many milliseconds into the commit of an edit of this skill.
+    KilledCommit(u8, u8),
+    KilledPull(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,6 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Pull),
         3 => Just(Step::Push),
         1 => Just(Step::Restart),
+        1 => (0..3_u8, 0..40_u8).prop_map(|(skill, life)| Step::KilledCommit(skill, life)),
+        1 => (0..40_u8).prop_map(Step::KilledPull),
     ]
 }
 
@@ -95,8 +101,21 @@ impl World {
             Step::Pull => drop(self.repo.pull(&BTreeSet::new()).unwrap()),
             Step::Push => drop(self.repo.push(DEADLINE).unwrap()),
             Step::Restart => self.repo = self.fixture.open(),
+            Step::KilledCommit(number, life) => {
+                self.fixture.write(&skill(number), &text);
+                self.killed(COMMITS, life);
+                self.commit();
+            }
+            Step::KilledPull(life) => self.killed(PULLS, life),
         }
         self.check_tips();
+    }
+
+    /// Another process of ours dies at it; the next one finishes what that one began to pull, as at every start.
+    fn killed(&mut self, at: &str, life: u8) {
+        kill_after(&self.fixture, at, Duration::from_millis(life.into()));
+        self.repo = self.fixture.open();
+        self.repo.pull(&BTreeSet::new()).unwrap();
     }
 
     fn commit(&mut self) {

@@ -6,14 +6,18 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::repo::fixture::{Fixture, git, request, revision_of, write};
+use crate::repo::fixture::{Fixture, commit, git, request, revision_of, write};
 use crate::repo::{CommitOutcome, FetchOutcome, Options, PullOutcome, Repository};
 
 const MARK: &str = "victim";
 const DEADLINE: Duration = Duration::from_secs(60);
 
+pub(super) const COMMITS: &str = "victim_that_commits_the_tree";
+pub(super) const PULLS: &str = "victim_that_pulls";
+
 /// Starts the victim and kills it as soon as it has begun and then lived for `life` more.
-fn kill_after(fixture: &Fixture, victim: &str, life: Duration) {
+pub(super) fn kill_after(fixture: &Fixture, victim: &str, life: Duration) {
+    std::fs::write(fixture.temp.path().join(MARK), "").unwrap();
     let mut child: Child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", &format!("repo::tests::kills::{victim}")])
         .current_dir(fixture.temp.path())
@@ -57,13 +61,24 @@ fn victim_that_commits() {
 }
 
 #[test]
+fn victim_that_commits_the_tree() {
+    let Some(root) = victims_clone() else { return };
+    let repo = Repository::open(&root, Options::default()).unwrap();
+    println!("begun");
+    commit(&root, &repo);
+    wait_to_be_killed();
+}
+
+#[test]
 fn victim_that_pulls() {
     let Some(root) = victims_clone() else { return };
     let repo = Repository::open(&root, Options::default()).unwrap();
     println!("begun");
     repo.pull(&BTreeSet::new()).unwrap();
-    // Wait to be killed.
-    let _ = std::io::stdin().read(&mut [0]);
+    wait_to_be_killed();
+}
+
+fn wait_to_be_killed() {
     loop {
         std::thread::park();
     }
@@ -72,7 +87,6 @@ fn victim_that_pulls() {
 #[test]
 fn a_kill_while_committing_leaves_nothing_broken_or_locked() {
     let fixture = Fixture::with_history();
-    std::fs::write(fixture.temp.path().join(MARK), "").unwrap();
     for round in 0..10 {
         kill_after(&fixture, "victim_that_commits", Duration::from_millis(20 + 7 * round));
         fixture.write(".claude/skills/a/SKILL.md", &format!("after round {round}"));
@@ -89,7 +103,6 @@ fn a_kill_while_pulling_leaves_a_pull_that_can_be_finished() {
     let fixture = Fixture::with_history();
     let repo = fixture.open();
     repo.push(DEADLINE).unwrap();
-    std::fs::write(fixture.temp.path().join(MARK), "").unwrap();
     for round in 0..6_u64 {
         fixture.push_from_elsewhere(|other| {
             for number in 0..400 {
@@ -97,12 +110,45 @@ fn a_kill_while_pulling_leaves_a_pull_that_can_be_finished() {
             }
         });
         assert!(matches!(repo.fetch(DEADLINE).unwrap(), FetchOutcome::Fetched { .. }));
-        kill_after(&fixture, "victim_that_pulls", Duration::from_millis(5 + 15 * round));
+        kill_after(&fixture, PULLS, Duration::from_millis(5 + 15 * round));
         let outcome = fixture.open().pull(&BTreeSet::new()).unwrap();
         assert!(matches!(outcome, PullOutcome::Applied { .. } | PullOutcome::UpToDate), "round {round}: {outcome:?}");
         assert_eq!(fixture.git(&["status", "--porcelain"]), "", "round {round}");
         assert_eq!(fixture.git(&["rev-parse", "HEAD"]), git(&fixture.remote, &["rev-parse", "main"]));
         assert_eq!(fixture.commit(&repo), CommitOutcome::Unchanged);
+        fixture.fsck();
+    }
+}
+
+#[test]
+fn a_kill_while_replaying_loses_neither_side() {
+    let fixture = Fixture::with_history();
+    let repo = fixture.open();
+    repo.push(DEADLINE).unwrap();
+    for round in 0..6_u64 {
+        let ours = |number: u64| format!("ours {number} in round {round}");
+        for number in 0..12 {
+            fixture.write(&format!(".claude/skills/ours{number}/SKILL.md"), &ours(number));
+            assert!(matches!(fixture.commit(&repo), CommitOutcome::Committed { .. }));
+        }
+        fixture.push_from_elsewhere(|other| {
+            for number in 0..100 {
+                write(other, &format!(".claude/skills/theirs{number}/SKILL.md"), &format!("{number} in round {round}"));
+            }
+        });
+        let theirs = git(&fixture.remote, &["rev-parse", "main"]);
+        assert!(matches!(repo.fetch(DEADLINE).unwrap(), FetchOutcome::Fetched { .. }));
+        kill_after(&fixture, PULLS, Duration::from_millis(2 + 9 * round));
+        let repo = fixture.open();
+        let outcome = repo.pull(&BTreeSet::new()).unwrap();
+        assert!(matches!(outcome, PullOutcome::Applied { .. } | PullOutcome::UpToDate), "round {round}: {outcome:?}");
+        assert_eq!(fixture.git(&["status", "--porcelain"]), "", "round {round}");
+        fixture.git(&["merge-base", "--is-ancestor", &theirs, "HEAD"]);
+        for number in 0..12 {
+            assert_eq!(fixture.read(&format!(".claude/skills/ours{number}/SKILL.md")), ours(number));
+        }
+        repo.push(DEADLINE).unwrap();
+        assert_eq!(fixture.git(&["rev-parse", "HEAD"]), git(&fixture.remote, &["rev-parse", "main"]));
         fixture.fsck();
     }
 }
