@@ -252,12 +252,8 @@ pub async fn start(config: Config) -> Result<Service> {
         ledger: ledger.clone(),
         clock: clock.clone(),
     };
-    let desk = Desk {
-        changes: changes.clone(),
-        ledger: ledger.clone(),
-        outward: outward.clone(),
-        clock: clock.clone(),
-    };
+    let desk =
+        Desk { changes: changes.clone(), ledger: ledger.clone(), outward: outward.clone(), clock: clock.clone() };
     let tools = crate::http::tools::filter("runs", desk, grants.clone(), metrics.clone(), &limits);
     spawn(&mut tasks, "runs", server("runs", runs_socket).serve(tools, stop.clone()));
 

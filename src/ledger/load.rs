@@ -93,7 +93,8 @@ impl Loaded {
         row.task.not_before = Due { at: row.task.not_before, delay_ms: row.delay_ms }.clamped(now).at;
         self.memory.queue.put(id, &row);
         // The task that met the limit waits for its end, and so does everything else.
-        if row.task.state == TaskState::Queued && row.task.reason.as_ref().is_some_and(|it| it.code == Code::AgentLimit) {
+        if row.task.state == TaskState::Queued && row.task.reason.as_ref().is_some_and(|it| it.code == Code::AgentLimit)
+        {
             self.memory.queue.pause(row.task.not_before);
         }
         let TaskRow { state, attempt, .. } = row.task;

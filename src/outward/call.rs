@@ -36,7 +36,8 @@ struct Granted {
 impl Outward {
     /// Everything that the run of a task may ask for.
     pub fn operations(&self, task: &TaskSpec) -> Vec<Offered> {
-        let offered = |granted: Granted| self.definition(&granted.provider).ok()?.offered(&granted.operation, &granted.bound);
+        let offered =
+            |granted: Granted| self.definition(&granted.provider).ok()?.offered(&granted.operation, &granted.bound);
         self.granted(task).into_iter().filter_map(offered).collect()
     }
 
@@ -50,8 +51,9 @@ impl Outward {
         let provider = asked.provider.as_deref().or(own).unwrap_or_default();
         let fits = |granted: &Granted| granted.provider == provider && granted.operation == asked.operation;
         let granted = self.granted(task).into_iter().find(fits).ok_or_else(|| {
-            Error::new(Code::Refused, format!("this run may not use `{}`", asked.operation.escape_default()))
-                .hint("without `operation` this tool answers what it may use; a command allows more by `provider_calls`")
+            Error::new(Code::Refused, format!("this run may not use `{}`", asked.operation.escape_default())).hint(
+                "without `operation` this tool answers what it may use; a command allows more by `provider_calls`",
+            )
         })?;
         let definition = self.definition(&granted.provider)?;
         let settings = self.secrets.settings(definition.name());
@@ -76,8 +78,11 @@ impl Outward {
     fn granted(&self, task: &TaskSpec) -> Vec<Granted> {
         let Some(calls) = &task.run.calls else { return Vec::new() };
         let own = calls.provider.to_string();
-        let at_home =
-            |operation: &str| Granted { provider: own.clone(), operation: operation.to_owned(), bound: calls.bound.clone() };
+        let at_home = |operation: &str| Granted {
+            provider: own.clone(),
+            operation: operation.to_owned(),
+            bound: calls.bound.clone(),
+        };
         match &calls.allowed {
             None => match self.definition(&own) {
                 Ok(definition) => definition.usual_operations().map(at_home).collect(),

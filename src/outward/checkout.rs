@@ -63,7 +63,10 @@ impl Outward {
         let definition = self.definition(checkout.provider.as_str())?;
         let target = self.target(checkout)?;
         if target.token.is_none() {
-            return Err(Error::new(Code::SecretMissing, format!("the service has no token for {}", definition.title())));
+            return Err(Error::new(
+                Code::SecretMissing,
+                format!("the service has no token for {}", definition.title()),
+            ));
         }
         let base = wanted.base.or_else(|| checkout.base.clone()).filter(|base| is_reference(base));
         let base = base.ok_or_else(|| Error::new(Code::Usage, "say in `base` which branch it is to be merged into"))?;

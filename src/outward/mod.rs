@@ -52,7 +52,9 @@ impl Outward {
     fn definition(&self, provider: &str) -> Result<Arc<Definition>> {
         let published = self.published.borrow();
         let found = published.as_ref().and_then(|published| published.catalogue.get(provider).cloned());
-        found.ok_or_else(|| Error::new(Code::ProviderUnknown, format!("there is no provider `{}`", provider.escape_default())))
+        found.ok_or_else(|| {
+            Error::new(Code::ProviderUnknown, format!("there is no provider `{}`", provider.escape_default()))
+        })
     }
 
     /// A text as it may be said at a source, where these words start runs.

@@ -119,7 +119,12 @@ impl Repository {
     }
 
     /// Runs git; none of the files that it writes gets larger than `file_bytes_max`.
-    pub(super) fn run(&self, mut command: Command, file_bytes_max: Option<u64>, deadline: Duration) -> Result<Finished> {
+    pub(super) fn run(
+        &self,
+        mut command: Command,
+        file_bytes_max: Option<u64>,
+        deadline: Duration,
+    ) -> Result<Finished> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let unstarted = |error: io::Error| {
             Error::new(Code::GitFailed, "the `git` program cannot be started")

@@ -109,7 +109,14 @@ impl Repository {
         let repo = git2::Repository::init_opts(place, &options).context(Code::CheckoutFailed, failed)?;
         let refspec = format!("+{}:{FETCHED}", target.reference.as_deref().unwrap_or("HEAD"));
         let mut command = self.target_command(place, target);
-        command.args(["fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]);
+        command.args([
+            "fetch",
+            "--quiet",
+            "--depth=1",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+        ]);
         command.args(["--", &target.url, &refspec]);
         let finished = self.run(command, Some(limits.pack_bytes_max), limits.deadline)?;
         if !finished.succeeded() {

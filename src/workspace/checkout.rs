@@ -168,7 +168,8 @@ impl Workspaces {
         branch: &str,
         text: &str,
     ) -> Result<Taken> {
-        let none = || Error::new(Code::Refused, "this run has no checkout: there is nothing to open a pull request from");
+        let none =
+            || Error::new(Code::Refused, "this run has no checkout: there is nothing to open a pull request from");
         let root = self.root().context(Code::WorkspaceFailed, "the workspaces cannot be opened")?;
         let place = root.enter(name_of(conversation_id)).map_err(|_| none())?;
         let order = self.order(&place).ok_or_else(none)?;
@@ -181,8 +182,9 @@ impl Workspaces {
         let Look { changes, left_out, .. } = look.finish()?;
         if let Some(automation) = changes.keys().find(|path| is_automation(path)).filter(|_| !agreed) {
             let message = format!("the change holds `{automation}`, which the provider runs as soon as it is pushed");
-            return Err(Error::new(Code::Refused, message)
-                .hint("take it out of the change and say what a person should do; a command that `requires_approval` may"));
+            return Err(Error::new(Code::Refused, message).hint(
+                "take it out of the change and say what a person should do; a command that `requires_approval` may",
+            ));
         }
         let trailers = [("Skillhook-Task".to_owned(), task.to_string())];
         let repo = &self.shared.repo;
@@ -262,7 +264,7 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn new(base: &'a BTreeMap<String, TargetEntry>, fetched: &Path, checkout: &Path) -> Result<Self> {
-        let parents = |path: &'a String| path.match_indices('/').map(|(end, _)| &path[..end]);
+        let parents = |path: &'a String| path.match_indices('/').map(move |(end, _)| &path[..end]);
         Ok(Self {
             base,
             known: base.keys().flat_map(parents).collect(),
@@ -280,7 +282,8 @@ impl<'a> Look<'a> {
         for (name, kind) in directory.list().context(Code::CheckoutFailed, failed)? {
             self.looked_at += 1;
             if self.looked_at > LOOKED_AT_MAX {
-                let message = format!("the checkout has more than {LOOKED_AT_MAX} entries: remove what was built in it");
+                let message =
+                    format!("the checkout has more than {LOOKED_AT_MAX} entries: remove what was built in it");
                 return Err(Error::new(Code::Refused, message));
             }
             let path = match name.to_str() {
@@ -405,7 +408,9 @@ mod tests {
 
     #[test]
     fn what_runs_by_itself_is_known() {
-        for path in [".github/workflows/x.yml", ".GitHub/Workflows/x.yml", ".gitlab-ci.yml", "Jenkinsfile", ".circleci/c"] {
+        for path in
+            [".github/workflows/x.yml", ".GitHub/Workflows/x.yml", ".gitlab-ci.yml", "Jenkinsfile", ".circleci/c"]
+        {
             assert!(is_automation(path), "{path}");
         }
         for path in ["src/main.rs", ".github/CODEOWNERS", "docs/Jenkinsfile.md", "x/.gitlab-ci.yml"] {

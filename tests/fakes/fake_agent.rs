@@ -17,6 +17,7 @@
 //! | `exit` | writes `text` to standard error and exits with `exit_code` at once |
 //! | `touch` | writes the file `path` and answers whether it could |
 //! | `read` | reads the file `path` and answers whether it could |
+//! | `connect` | asks the socket file `path` for `text` and answers what it said first |
 //!
 //! Also `ignore_interrupt`, `ignore_terminate`, `linger_seconds` (does not end after its result), `grandchildren` (so many
 //! processes that leave the session and hold the output open), `stderr` (is written there), `task` (its name in the
@@ -69,6 +70,7 @@ enum Mode {
     Exit,
     Touch,
     Read,
+    Connect,
 }
 
 enum Heard {
@@ -161,6 +163,10 @@ impl Run {
             }
             Mode::Touch => self.result(&told(std::fs::write(&self.plan.path, "touched"))),
             Mode::Read => self.result(&told(std::fs::read(&self.plan.path).map(drop))),
+            Mode::Connect => match ask(&self.plan.path, &text) {
+                Ok(said) => self.result(&said),
+                Err(error) => self.result(&format!("refused: {error}")),
+            },
         }
     }
 
@@ -245,6 +251,15 @@ impl Run {
     fn journal(&self, what: &str, pid: Option<u32>) {
         journal(self.plan.journal.as_deref(), what, &self.task(), pid);
     }
+}
+
+/// The first line that a server on a socket file answers to a GET of this address.
+fn ask(socket: &Path, address: &str) -> io::Result<String> {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    write!(stream, "GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    io::BufReader::new(stream).read_line(&mut line)?;
+    Ok(line.trim().to_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is a program of its own")]

@@ -166,7 +166,9 @@ impl House {
     fn make_repository(&self) {
         let bare = self.bare();
         let work = self.service.dir.path().join("elsewhere");
-        for directory in [&bare, &work, &work.join(".claude/skills/evil"), &work.join("sub"), &work.join(".github/workflows")] {
+        for directory in
+            [&bare, &work, &work.join(".claude/skills/evil"), &work.join("sub"), &work.join(".github/workflows")]
+        {
             std::fs::create_dir_all(directory).unwrap();
         }
         git(&bare, &["init", "-q", "--bare", "-b", "main"]);
@@ -245,7 +247,8 @@ fn with_the_real_program(program: &Path, provider: &Anthropic) -> impl FnOnce(&m
 }
 
 fn uses(after: &str, name: &str, input: Value) -> Value {
-    let when = if after.is_empty() { json!({ "last_user": "Handle the event" }) } else { json!({ "tool_result_for": after }) };
+    let when =
+        if after.is_empty() { json!({ "last_user": "Handle the event" }) } else { json!({ "tool_result_for": after }) };
     json!({ "when": when, "tool_use": [{ "name": name, "input": input }] })
 }
 
@@ -273,7 +276,8 @@ async fn change_of_a_run_becomes_a_branch_and_a_pull_request_and_the_run_has_no_
     house.says("d1", "@agent fix the greeting").await;
     let tasks = house.done(1).await;
     assert_eq!(tasks[0]["state"], "succeeded", "{tasks:?} {}", provider.heard());
-    wait_for("the comment", || async { house.forge.comments().iter().any(|it| it.contains("Opened a pull request.")) }).await;
+    wait_for("the comment", || async { house.forge.comments().iter().any(|it| it.contains("Opened a pull request.")) })
+        .await;
 
     let pulls = house.forge.pulls();
     let branch = format!("skillhook/{}", tasks[0]["id"].as_str().unwrap().replace('_', "-"));
@@ -380,7 +384,11 @@ async fn run_asks_the_provider_within_what_its_command_allows() {
         let mut steps = vec![uses("", call, json!({}))];
         let numbered = |number: usize| format!("ASKED-{number}");
         for (number, asked) in calls.iter().enumerate() {
-            let seen = if number == 0 { json!({ "last_user": "operations" }) } else { json!({ "last_user": numbered(number) }) };
+            let seen = if number == 0 {
+                json!({ "last_user": "operations" })
+            } else {
+                json!({ "last_user": numbered(number) })
+            };
             steps.push(json!({ "when": seen, "tool_use": [
                 { "name": call, "input": asked },
                 { "name": "Bash", "input": { "command": format!("echo {}", numbered(number + 1)), "description": "count" } },
@@ -414,7 +422,12 @@ async fn run_asks_the_provider_within_what_its_command_allows() {
         json!({ "operation": "pull_request" }),
     ]));
     house.says("d2", "@agent tell it").await;
-    assert_eq!(house.done(2).await.iter().filter(|task| task["state"] == "succeeded").count(), 2, "{}", provider.heard());
+    assert_eq!(
+        house.done(2).await.iter().filter(|task| task["state"] == "succeeded").count(),
+        2,
+        "{}",
+        provider.heard()
+    );
     assert!(house.forge.comments().contains(&"said by the run".to_owned()));
     assert_eq!(house.forge.posted("/issues/7/labels"), [json!({ "labels": ["bug"] })]);
     let asked = house.forge.asked.lock().unwrap().clone();

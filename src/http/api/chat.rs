@@ -138,7 +138,8 @@ async fn agree(state: &ApiState, known: &Known, digest: Option<&str>, asked: &As
         }
         Err(refused) => {
             let found: Vec<String> = refused.diagnostics.iter().map(ToString::to_string).collect();
-            let message = format!("it could not be made, and nothing was changed: {} {}", refused.error, found.join("; "));
+            let message =
+                format!("it could not be made, and nothing was changed: {} {}", refused.error, found.join("; "));
             (false, format!("{} Propose what would be right now, and show that.", message.trim_end()))
         }
     };
@@ -193,7 +194,7 @@ struct Known {
 impl Known {
     /// The change that was shown last, unless it was made since.
     fn shown(&self) -> Option<(TaskId, Shown)> {
-        let made: Vec<TaskId> = self.tasks.iter().filter_map(|task| made(task)).collect();
+        let made: Vec<TaskId> = self.tasks.iter().filter_map(made).collect();
         let (task, shown) = self.tasks.iter().find_map(|task| Some((task.spec.id, shown_by(task)?)))?;
         (!made.contains(&task)).then_some((task, shown))
     }

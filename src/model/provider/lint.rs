@@ -172,7 +172,8 @@ impl Linter<'_> {
                 if let Some(unknown) = operations::context_names(hole).find(|name| !known(name)) {
                     self.error(format!("`operations.calls.{name}` neither takes nor binds `{unknown}`"));
                 }
-                let of_delivery = |selector: &Selector| selector.is_foreign() && !matches!(selector, Selector::Context(_));
+                let of_delivery =
+                    |selector: &Selector| selector.is_foreign() && !matches!(selector, Selector::Context(_));
                 if hole.selectors().any(of_delivery) {
                     self.error(format!("`operations.calls.{name}` looks at the delivery, which is gone by then"));
                 }

@@ -116,7 +116,8 @@ impl Definition {
             return Err(Error::new(Code::Usage, format!("`{long}` is longer than {VALUE_BYTES_MAX} bytes")));
         }
         for hole in holes(operation).into_iter().filter(|hole| !hole.has_default()) {
-            let given = |name: &&str| bound.contains_key(*name) || said.get(*name).is_some_and(|it| !it.trim().is_empty());
+            let given =
+                |name: &&str| bound.contains_key(*name) || said.get(*name).is_some_and(|it| !it.trim().is_empty());
             if let Some(missing) = context_names(hole).find(|name| !given(name)) {
                 return Err(Error::new(Code::Usage, format!("`{name}` needs `{missing}`")));
             }

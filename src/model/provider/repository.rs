@@ -66,7 +66,10 @@ fn base(rule: &Repositories, definition: &Definition, settings: &Settings) -> Op
 /// Whether this can be the name of a branch or reference, and nothing else (<https://git-scm.com/docs/git-check-ref-format>).
 pub fn is_reference(name: &str) -> bool {
     let step = |step: &str| {
-        !step.is_empty() && !step.starts_with('.') && !step.to_ascii_lowercase().ends_with(".lock") && !step.ends_with('.')
+        !step.is_empty()
+            && !step.starts_with('.')
+            && !step.to_ascii_lowercase().ends_with(".lock")
+            && !step.ends_with('.')
     };
     let odd = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\@{}\"'`$&|;<>()!".contains(c);
     name.len() <= NAME_BYTES_MAX
@@ -103,8 +106,13 @@ mod tests {
             Incoming::new("POST", "https://hooks.example/", headers.collect(), body.to_string().into_bytes());
         let payload = decode(&definition, &incoming).unwrap();
         let settings = settings.iter().copied().collect();
-        let delivered =
-            Delivered { definition: &definition, incoming: &incoming, payload: &payload, item: None, settings: &settings };
+        let delivered = Delivered {
+            definition: &definition,
+            incoming: &incoming,
+            payload: &payload,
+            item: None,
+            settings: &settings,
+        };
         checkout(&delivered)
     }
 
