@@ -18,6 +18,7 @@ pub fn of(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> Source {
         text: event.text.as_ref().map(|text| text.chars().take(TEXT_CHARS_MAX).collect()),
         url: event.url.clone(),
         fresh: event.text.as_deref().is_some_and(asks_for_a_fresh_start),
+        agreed: None,
         conversation_id: flow_id.clone(),
         external_id,
         flow_id,
