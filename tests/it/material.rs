@@ -78,8 +78,10 @@ async fn text_cannot_close_the_fence_around_it_and_every_run_has_another() {
 
 #[tokio::test]
 async fn agents_that_misbehave_fail_with_a_reason_leave_nothing_and_hold_nobody_up() {
-    let webhook = own_webhook("house").replace("      prompt_template", "      timeout: 3s\n      prompt_template");
-    let webhook = webhook.replace("  default_command", "  retries: 0\n  default_command");
+    let brief =
+        "    - name: brief\n      description: Is brief.\n      timeout: 3s\n      prompt_template: \"{{ text }}\"\n";
+    let webhook = own_webhook("house").replace("  default_command", "  retries: 0\n  default_command");
+    let webhook = webhook.replace("---\n# house", &format!("{brief}---\n# house"));
     let mut service = Service::prepared(json!({})).await;
     service.replace_settings("running_max = 4", "running_max = 2");
     service.write_skill("house", &webhook);
@@ -100,7 +102,8 @@ async fn agents_that_misbehave_fail_with_a_reason_leave_nothing_and_hold_nobody_
     let ordered = |plan: &Value, name: &str| {
         let mut plan = plan.clone();
         plan["task"] = json!(name);
-        format!("@agent look fake-agent:{plan}")
+        let command = if name == "hangs" { "brief" } else { "look" };
+        format!("@agent {command} fake-agent:{plan}")
     };
     for (number, (name, plan, _)) in (1..).zip(&cases) {
         says(&service, number, name, &ordered(plan, name)).await;
@@ -156,7 +159,7 @@ async fn usage_limit_pauses_the_queue_says_until_when_and_survives_a_restart() {
     service.wait_ready().await;
     assert_eq!(paused_until(&service), until);
     let said = service.command(&["status"]).output().unwrap().stdout;
-    assert!(String::from_utf8_lossy(&said).contains("paused_until"), "{}", String::from_utf8_lossy(&said));
+    assert!(String::from_utf8_lossy(&said).contains("Paused until"), "{}", String::from_utf8_lossy(&said));
     for task in service.tasks().await {
         assert_eq!(task["state"], "queued", "{task}");
     }
