@@ -1,7 +1,9 @@
 //! The only reader of `skillhook.toml` and of the environment (apart from `secrets/env.rs`): raw text in, checked
 //! settings out. Precedence: flag > environment (`SKILLHOOK_SERVER_LISTEN` for `server.listen`) > `skillhook.toml` > default.
 
+mod agent;
 mod copies;
+mod ledger;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +17,9 @@ use crate::model::change::{WriteMode, WriteModes};
 use crate::model::forward::Target;
 use crate::model::ids::ProviderName;
 
+pub use agent::Agent;
 pub use copies::Copy;
+pub use ledger::{Ledger, LedgerPlace, tells_a_password};
 
 /// The name of the settings file beside `.claude/`.
 pub const FILE: &str = "skillhook.toml";
@@ -30,6 +34,7 @@ pub struct Settings {
     pub git: Git,
     pub changes: Changes,
     pub queue: Queue,
+    pub ledger: Ledger,
     pub agent: Agent,
     pub secrets: Secrets,
     /// Cloud copies of every committed revision; SKILLHOOK_COPIES names others instead, separated by blanks.
@@ -72,7 +77,13 @@ pub struct Server {
     pub log: String,
     /// How long running work may take to end after a stop was asked for, in seconds.
     pub drain_seconds: u64,
+    /// What this node does: `receiver` takes deliveries, `worker` runs agents and answers, `reconciler` commits what people
+    /// edit and fills the cloud copies, `api` is the admin listener. Every node follows the files.
+    pub roles: Vec<String>,
 }
+
+/// All of `server.roles`.
+pub const ROLES: &[&str] = &["receiver", "worker", "reconciler", "api"];
 
 impl Default for Server {
     fn default() -> Self {
@@ -84,6 +95,7 @@ impl Default for Server {
             log_format: "text".into(),
             log: "info".into(),
             drain_seconds: 8,
+            roles: ROLES.iter().map(|role| (*role).to_owned()).collect(),
         }
     }
 }
@@ -212,51 +224,6 @@ impl Default for Queue {
     }
 }
 
-/// The agent program.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Agent {
-    pub program: String,
-    /// Before the arguments of the run.
-    pub args: Vec<String>,
-    /// For commands and agents that name no model; empty leaves it to the program.
-    pub model: String,
-    pub max_turns: u32,
-    pub budget_usd: f64,
-    /// What all runs together may cost in one day (UTC), in US dollars; without it, no limit.
-    pub usd_per_day: Option<f64>,
-    /// How many runs may begin in one day (UTC), over all webhooks; without it, no limit.
-    pub runs_per_day: Option<u32>,
-    /// Without any output for so long a run is ended, in seconds.
-    pub idle_seconds: u64,
-    /// Environment variables that a run sees besides the fixed ones; never a provider's token.
-    pub env_pass: Vec<String>,
-    /// Fixed variables for runs.
-    pub env: BTreeMap<String, String>,
-    /// `auto` uses the strongest that works here, `required` too and refuses to start without one, `bubblewrap` and
-    /// `landlock` refuse to start without that one; `off` has none.
-    pub sandbox: String,
-}
-
-impl Default for Agent {
-    fn default() -> Self {
-        let pass = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN"];
-        Self {
-            program: "claude".into(),
-            args: Vec::new(),
-            model: String::new(),
-            max_turns: 30,
-            budget_usd: 2.0,
-            usd_per_day: None,
-            runs_per_day: None,
-            idle_seconds: 300,
-            env_pass: pass.map(String::from).to_vec(),
-            env: BTreeMap::new(),
-            sandbox: "auto".into(),
-        }
-    }
-}
-
 /// Where secrets may be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -284,6 +251,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     pub admin_listen: Option<String>,
     pub poll_seconds: Option<u64>,
+    /// Empty: those of the settings.
+    pub roles: Vec<String>,
 }
 
 /// Settings that are checked and belong together.
@@ -332,6 +301,9 @@ impl Config {
         if let Some(seconds) = overrides.poll_seconds {
             settings.reconcile.poll_seconds = seconds;
         }
+        if !overrides.roles.is_empty() {
+            settings.server.roles.clone_from(&overrides.roles);
+        }
         let named = overrides.data.clone().or_else(|| environment.get("SKILLHOOK_DATA").map(PathBuf::from));
         let data = match named {
             Some(data) => std::path::absolute(&data).unwrap_or(data),
@@ -368,6 +340,10 @@ impl Config {
                 .map_err(|message| invalid(&format!("forward.{name}.url"), &message))?;
         }
         copies::check(&settings.copies)?;
+        ledger::check(&settings.ledger)?;
+        for role in &settings.server.roles {
+            one_of("server.roles", role, ROLES)?;
+        }
         for name in settings.providers.keys() {
             ProviderName::parse(name).map_err(|message| invalid(&format!("providers.{name}"), &message))?;
         }
@@ -390,6 +366,11 @@ impl Config {
     /// The socket on which runs call the tools of the service, and reach nothing else.
     pub fn runs_socket(&self) -> PathBuf {
         self.data.join("runs.sock")
+    }
+
+    /// Whether this node does that; see [`ROLES`].
+    pub fn has_role(&self, role: &str) -> bool {
+        self.settings.server.roles.iter().any(|own| own == role)
     }
 
     pub fn poll(&self) -> Duration {

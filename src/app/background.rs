@@ -30,6 +30,8 @@ const EXPIRY: Duration = Duration::from_secs(1);
 const SAMPLING: Duration = Duration::from_secs(20);
 /// How often old rows are looked for.
 const MAINTENANCE: Duration = Duration::from_secs(10);
+/// How often where several nodes share the ledger.
+const MAINTENANCE_SHARED: Duration = Duration::from_secs(10 * 60);
 
 /// Looks at everything now and then, whatever the watcher says; a tenth earlier or later, so that replicas drift apart.
 pub(super) async fn timer(activator: Activator, poll: Duration, stop: CancellationToken) {
@@ -125,10 +127,14 @@ pub(super) async fn sampler(ledger: Ledger, metrics: Metrics, clock: Clock, stop
 
 /// Forgets what is old.
 pub(super) async fn maintenance(ledger: Ledger, clock: Clock, stop: CancellationToken) {
+    // Looking for what is old reads much: over the network, and for all nodes, seldom and by one of them.
+    let every = if ledger.node().is_some() { MAINTENANCE_SHARED } else { MAINTENANCE };
     loop {
-        if let Err(error) = ledger.maintain(clock.now()).await {
+        if ledger.leads()
+            && let Err(error) = ledger.maintain(clock.now()).await
+        {
             tracing::debug!(error = error.internal(), "old rows cannot be removed now");
         }
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(MAINTENANCE) => {} }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(every) => {} }
     }
 }

@@ -2,6 +2,8 @@
 
 mod background;
 pub mod copies;
+mod engine;
+mod nodes;
 mod outside;
 mod routes;
 mod runs;
@@ -10,15 +12,17 @@ mod view;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use engine::tokens_at_rest;
 pub use runs::agent_config;
 
-use self::outside::{forward_secrets, outside, targets};
+use self::outside::{forward_secrets, outside, reviewer, targets};
 use crate::change::{self, Changes};
 use crate::config::Config;
 use crate::copies::Copied;
@@ -31,7 +35,7 @@ use crate::http::listen::Listener;
 use crate::http::receiver;
 use crate::http::serve::{Limits, Server};
 use crate::index::{Found, Index};
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
 use crate::mcp::desk::Desk;
 use crate::mcp::grants::Grants;
 use crate::model::change::WriteModes;
@@ -52,7 +56,6 @@ use crate::repo::{self, Repository};
 use crate::respond::forward::Forward;
 use crate::respond::outbox::Sender;
 use crate::respond::permission::Checker;
-use crate::respond::proposal::Reviewer;
 use crate::respond::transport::Transport;
 use crate::review::Reviews;
 use crate::seam::Clock;
@@ -63,6 +66,8 @@ use crate::workspace::{self, Workspaces};
 
 /// Memory for the pages of the index, in bytes.
 const INDEX_CACHE_BYTES: usize = 16 << 20;
+/// Where a node listens that does not serve there: on any port, which nobody is told of.
+const NOWHERE: &str = "127.0.0.1:0";
 
 /// A service that was started.
 #[derive(Debug)]
@@ -127,7 +132,8 @@ pub async fn start(config: Config) -> Result<Service> {
     prepare_data(&config)?;
 
     let (index, found) = Index::open(&config.data, INDEX_CACHE_BYTES)?;
-    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(&config))?;
+    let ledger = engine::open(&config).await?;
+    nodes::introduce(&ledger, &config);
     let repository = Repository::open(&config.root, repository_options(&config))?;
     let secrets = secrets(&config)?;
     let known = secrets.clone();
@@ -160,6 +166,7 @@ pub async fn start(config: Config) -> Result<Service> {
         let state = reader.state();
         publisher.publish(&state, state.observed.revision().digest, &reconciler.catalogue());
     }
+    let stopped = Arc::new(AtomicBool::new(false));
     let intake = Intake::new(
         publisher.routes.clone(),
         publisher.secrets.clone(),
@@ -169,6 +176,7 @@ pub async fn start(config: Config) -> Result<Service> {
         intake::Options {
             repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
             bell: bell.clone(),
+            stopped: Arc::clone(&stopped),
             ..intake_options(&config, &reconciler.catalogue(), &secrets, &transport)
         },
     );
@@ -176,7 +184,8 @@ pub async fn start(config: Config) -> Result<Service> {
     intake.remember_threads().await?;
 
     let limits = limits(&config);
-    let receiver_listener = Listener::tcp(&config.settings.server.listen)?;
+    let receiver_listener =
+        Listener::tcp(if config.has_role("receiver") { &config.settings.server.listen } else { NOWHERE })?;
     let access = Access::open(ledger.clone(), clock.clone())?;
     let admin_listener = admin_listener(&config, &access)?;
     let socket = Listener::unix(&config.admin_socket())?;
@@ -236,9 +245,13 @@ pub async fn start(config: Config) -> Result<Service> {
     let mut tasks = JoinSet::new();
     let server = |name, listener| Server { name, listener, limits: limits.clone(), metrics: metrics.clone() };
     let filter = receiver::filter(intake, &limits);
-    spawn(&mut tasks, "receiver", server("receiver", receiver_listener).serve(filter, stop.clone()));
-    let admin = crate::http::api::filter("admin", Arc::clone(&api), &limits);
-    spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
+    if config.has_role("receiver") {
+        spawn(&mut tasks, "receiver", server("receiver", receiver_listener).serve(filter, stop.clone()));
+    }
+    if config.has_role("api") {
+        let admin = crate::http::api::filter("admin", Arc::clone(&api), &limits);
+        spawn(&mut tasks, "admin", server("admin", admin_listener).serve(admin, stop.clone()));
+    }
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
     let grants = Grants::default();
@@ -257,6 +270,17 @@ pub async fn start(config: Config) -> Result<Service> {
     let tools = crate::http::tools::filter("runs", desk, grants.clone(), metrics.clone(), &limits);
     spawn(&mut tasks, "runs", server("runs", runs_socket).serve(tools, stop.clone()));
 
+    let nodes = nodes::Nodes {
+        ledger: ledger.clone(),
+        access: access.clone(),
+        activator: activator.clone(),
+        bell: bell.clone(),
+        published: published.clone(),
+        metrics: metrics.clone(),
+        stopped,
+        stops: config.settings.ledger.stop_when_differing,
+    };
+    spawn(&mut tasks, "nodes", nodes.run(stop.clone()));
     spawn(&mut tasks, "tokens", access.keep_uses(stop.clone()));
 
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
@@ -284,7 +308,10 @@ pub async fn start(config: Config) -> Result<Service> {
             stop.clone(),
         ),
     );
-    for copier in copies.copiers {
+    let reconciles = config.has_role("reconciler");
+    // Whoever may change files through this service records them too.
+    let records = ["reconciler", "api", "worker"].iter().any(|role| config.has_role(role));
+    for copier in copies.copiers.into_iter().filter(|_| reconciles) {
         spawn(&mut tasks, "copier", copier.run(progress.clone(), stop.clone()));
     }
     let recorder = Recorder {
@@ -297,7 +324,7 @@ pub async fn start(config: Config) -> Result<Service> {
         activator: activator.clone(),
         committed: committed_sender,
         pause: pause.clone(),
-        commits: config.settings.git.commit,
+        commits: config.settings.git.commit && records,
         poll: config.poll(),
     };
     spawn(&mut tasks, "recorder", recorder.run(published.clone(), stop.clone()));
@@ -311,7 +338,7 @@ pub async fn start(config: Config) -> Result<Service> {
         published: published.clone(),
         pause,
         pulls: config.settings.git.pull,
-        pushes: config.settings.git.commit && config.settings.git.push,
+        pushes: config.settings.git.commit && config.settings.git.push && records,
         network: Duration::from_secs(config.settings.git.network_seconds),
         poll: config.poll(),
     };
@@ -338,13 +365,20 @@ pub async fn start(config: Config) -> Result<Service> {
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
-    spawn(&mut tasks, "sender", sender.run(stop.clone()));
+    let works = config.has_role("worker");
+    if works {
+        spawn(&mut tasks, "sender", sender.run(stop.clone()));
+    }
     let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
-    spawn(&mut tasks, "checker", checker.run(stop.clone()));
+    if works {
+        spawn(&mut tasks, "checker", checker.run(stop.clone()));
+    }
     let worker = runs::worker(&config, &ledger, outward, grants, known, &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
-    spawn(&mut tasks, "worker", worker.run(stop.clone()));
+    if works {
+        spawn(&mut tasks, "worker", worker.run(stop.clone()));
+    }
     spawn(&mut tasks, "expiry", background::expiry(ledger.clone(), clock.clone(), stop.clone()));
     spawn(&mut tasks, "maintenance", background::maintenance(ledger.clone(), clock.clone(), stop.clone()));
     spawn(&mut tasks, "sampler", background::sampler(ledger.clone(), metrics, clock, stop.clone()));
@@ -381,19 +415,11 @@ fn spawn<T>(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Fu
 
 /// Where nobody needs a token, nobody of another machine may come in.
 fn admin_listener(config: &Config, access: &Access) -> Result<Listener> {
+    if !config.has_role("api") {
+        return Listener::loopback(NOWHERE);
+    }
     let address = &config.settings.server.admin_listen;
     if access.any_holds() { Listener::tcp(address) } else { Listener::loopback(address) }
-}
-
-/// The tokens of a service that does not run; whoever can open its ledger owns it.
-///
-/// # Errors
-/// SH0303 when the service runs, SH0601 when there can be no ledger.
-pub fn tokens_at_rest(config: &Config) -> Result<(Ledger, Access)> {
-    prepare_data(config)?;
-    let ledger = Ledger::open(&config.data.join(ledger::FILE), ledger_options(config))?;
-    let access = Access::open(ledger.clone(), Clock::System)?;
-    Ok((ledger, access))
 }
 
 /// The data directory is private, and git never sees it.
@@ -404,14 +430,6 @@ fn prepare_data(config: &Config) -> Result<()> {
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(&config.data, private).context(Code::SettingInvalid, failed)?;
     std::fs::write(config.data.join(".gitignore"), "*\n").context(Code::SettingInvalid, failed)
-}
-
-fn ledger_options(config: &Config) -> ledger::Options {
-    ledger::Options {
-        cache_bytes: config.settings.queue.cache_mib << 20,
-        keep: Duration::from_secs(config.settings.queue.keep_days.saturating_mul(24 * 60 * 60)),
-        ..ledger::Options::default()
-    }
 }
 
 /// What checks files: the operator's part of the rules.
@@ -430,24 +448,6 @@ fn repository_options(config: &Config) -> repo::Options {
         committer: author(config),
         ..repo::Options::default()
     }
-}
-
-/// Speaks with the provider that keeps the remote, where its address tells one.
-fn reviewer(
-    config: &Config,
-    repository: &Repository,
-    transport: &Transport,
-    secrets: &Secrets,
-    clock: &Clock,
-) -> Result<Option<Reviewer>> {
-    let Some(location) = repository.location()? else { return Ok(None) };
-    Ok(Some(Reviewer {
-        transport: transport.clone(),
-        secrets: secrets.clone(),
-        clock: clock.clone(),
-        host: location.host.unwrap_or_else(|| "localhost".to_owned()),
-        repository: config.settings.git.repository.clone().unwrap_or(location.path),
-    }))
 }
 
 fn write_modes(config: &Config) -> WriteModes {

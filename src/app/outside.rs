@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
+use crate::error::Result;
 use crate::http::intake::Outside;
 use crate::model::forward::{Target, Targets};
 use crate::model::ids::ProviderName;
 use crate::model::provider::PreparedCall;
 use crate::model::secret::{SecretSet, SecretValue};
+use crate::repo::Repository;
+use crate::respond::proposal::Reviewer;
 use crate::respond::transport::Transport;
+use crate::seam::Clock;
 use crate::secrets::Secrets;
 
 /// The calls that the intake may make while a sender waits, and where it keeps what handshakes bring.
@@ -39,4 +43,22 @@ pub(super) fn forward_secrets(config: &Config, secrets: &Secrets) -> BTreeMap<St
     let targets = config.settings.forward.iter();
     let secret = |it: &config::Forward| secrets.of_operator(it.secret_env.as_deref(), it.secret_file.as_deref());
     targets.filter_map(|(name, it)| Some((name.clone(), secret(it)?))).collect()
+}
+
+/// Speaks with the provider that keeps the remote, where its address tells one.
+pub(super) fn reviewer(
+    config: &Config,
+    repository: &Repository,
+    transport: &Transport,
+    secrets: &Secrets,
+    clock: &Clock,
+) -> Result<Option<Reviewer>> {
+    let Some(location) = repository.location()? else { return Ok(None) };
+    Ok(Some(Reviewer {
+        transport: transport.clone(),
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        host: location.host.unwrap_or_else(|| "localhost".to_owned()),
+        repository: config.settings.git.repository.clone().unwrap_or(location.path),
+    }))
 }

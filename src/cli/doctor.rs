@@ -13,8 +13,9 @@ use super::files;
 use super::sheet::{Form, Sheet, column};
 use super::trigger;
 use crate::app;
-use crate::config::Config;
+use crate::config::{Config, LedgerPlace};
 use crate::error::{Code, Error, Result};
+use crate::ledger::{self, SharedSettings};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::ids::ProviderName;
 use crate::model::provider::schema::SlotUse;
@@ -81,6 +82,7 @@ impl Doctor {
             ("repository", repository(&config)),
             ("files", files(&config)),
             ("data directory", data_directory(&config)),
+            ("ledger", ledger(&config)),
             ("server", server(context).await),
             ("agent program", agent_program(&config).await),
             ("agent trial", agent_trial(&config).await),
@@ -177,6 +179,25 @@ fn data_directory(config: &Config) -> Found {
             Found::Good(format!("{}, {} GiB free", config.data.display(), (space.f_bavail * space.f_frsize) >> 30))
         }
         Err(error) => Found::Care(format!("the free space cannot be told: {error}"), "look at `df`".into()),
+    }
+}
+
+fn ledger(config: &Config) -> Found {
+    let url = match config.ledger() {
+        Ok(LedgerPlace::File) => return Found::Good("redb, a file of this service alone".into()),
+        Ok(LedgerPlace::Postgres(url)) => url,
+        Err(error) => return error.into(),
+    };
+    let (place, nodes) = match ledger::look_at(&SharedSettings { url, lease: config.lease() }) {
+        Ok(found) => found,
+        Err(error) => return error.into(),
+    };
+    let digests: BTreeSet<_> = nodes.iter().filter_map(|node| node.about.index_digest.as_deref()).collect();
+    let all: Vec<String> = nodes.iter().map(|node| node.about.to_string()).collect();
+    let found = format!("{place}, {} nodes{}{}", nodes.len(), if all.is_empty() { "" } else { ": " }, all.join("; "));
+    match digests.len() {
+        0 | 1 => Found::Good(found),
+        _ => Found::Care(format!("{found} (their indexes differ)"), "wait a moment, else look at their remotes".into()),
     }
 }
 

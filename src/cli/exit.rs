@@ -56,7 +56,7 @@ exits! {
         FrontmatterUnreadable FrontmatterYaml FrontmatterLimit SkillIdentity ConfigField ConfigValue
         ProviderUnknown EndpointTaken CommandConflict ReferenceMissing SecretReference PlaintextSecret
         DefinitionInvalid UnsafePath OpenToAnyone TemplateSyntax TemplateForbidden TemplateLimit SettingInvalid
-        NotARepository InsecureBinding BadPayload UnsupportedContent ReplyTarget CopyKey KeyReused SealUnreadable
+        NotARepository InsecureBinding EngineUnsafe BadPayload UnsupportedContent ReplyTarget CopyKey KeyReused SealUnreadable
         ChangeInvalid EditUnsafe Usage;
     NotFound:
         UnknownEndpoint NotFound;

@@ -21,6 +21,7 @@ mod live;
 mod mcp;
 mod output;
 mod plan;
+mod queue;
 mod record;
 mod replay;
 mod report;
@@ -188,6 +189,9 @@ enum Command {
     Approve(task::Approve),
     /// End a task that waits for an approval
     Reject(task::Reject),
+    /// Move what waits to another engine
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Lay everything down again from a copy
     Restore(restore::Restore),
     /// Check that everything the service needs is there
@@ -254,6 +258,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit> {
         Command::Mcp(command) => context.block_on(command.run(context)),
         Command::Approve(command) => context.block_on(command.run(context)),
         Command::Reject(command) => context.block_on(command.run(context)),
+        Command::Queue(command) => command.run(context),
         Command::Restore(command) => context.block_on(command.run(context)),
         Command::Schema(command) => command.run(context),
         Command::Error(command) => command.run(context),

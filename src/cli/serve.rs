@@ -24,6 +24,7 @@ files again. Logs go to standard error.
 Examples:
   skillhook up
   skillhook up --listen 0.0.0.0:8080
+  skillhook up --role receiver --role api
   GITHUB_WEBHOOK_SECRET=… skillhook up --root ~/work/project")]
 pub struct Up {
     /// Where providers deliver to [default: 127.0.0.1:8080]
@@ -32,6 +33,10 @@ pub struct Up {
     /// The admin API, health and metrics; beyond loopback only once a token was made [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
+    /// What this node does, where several share a ledger: receiver, worker, reconciler or api; may be given several
+    /// times [default: all of them]
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
     /// Look at everything at least this often [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     poll: Option<Duration>,
@@ -60,6 +65,7 @@ impl Up {
         let mut overrides = context.overrides.clone();
         overrides.listen = self.listen;
         overrides.admin_listen = self.admin_listen;
+        overrides.roles = self.roles;
         overrides.poll_seconds = self.poll.map(|poll| poll.as_secs());
         let mut config = crate::config::Config::load(&overrides)?;
         if let Some(drain) = self.drain {

@@ -150,6 +150,7 @@ codes! {
     CopyDamaged = "0912", 500, HumanNeeded, "a cloud copy does not hold what it says";
     CopyKey = "0913", 422, HumanNeeded, "the key does not open the cloud copy";
     RestoreDiffers = "0914", 409, HumanNeeded, "the restored files make another index";
+    EngineUnsafe = "0920", 422, HumanNeeded, "the database may lose what it has answered";
     EngineNewer = "0921", 500, HumanNeeded, "the database was prepared by a newer version";
     Bug = "0999", 500, HumanNeeded, "skillhook itself has a fault";
 }

@@ -11,6 +11,7 @@ mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -69,6 +70,8 @@ pub struct Options {
     pub repository: Option<String>,
     /// Rung by every delivery from that repository: it may have changed.
     pub bell: Bell,
+    /// Set while this node takes no deliveries.
+    pub stopped: Arc<AtomicBool>,
 }
 
 impl Options {
@@ -181,6 +184,11 @@ impl Intake {
             templates,
             keys,
         })
+    }
+
+    /// Whether this node takes no deliveries now.
+    pub fn is_stopped(&self) -> bool {
+        self.options.stopped.load(Ordering::Acquire)
     }
 
     /// Decides, writes and answers.

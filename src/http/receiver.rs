@@ -101,6 +101,9 @@ impl Receiver {
         let Some(routes) = self.intake.routes.current() else {
             return Err(Error::new(Code::NotReady, "the server is not ready yet"));
         };
+        if self.intake.is_stopped() {
+            return Err(Error::new(Code::NotReady, "the configuration of this node is not that of the others"));
+        }
         let route = routes.find(path).cloned().ok_or_else(unknown)?;
         Ok((routes, route))
     }

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use uuid::Uuid;
 
 use super::command::{Answer, Command, Job, OutboxDone, Reply, Reserve};
 use super::encode::{EncodedAccept, EncodedTask};
+use super::follow::Touched;
 use super::lanes::{Lane, Lanes};
 use super::rows::{Conversation, Deed, Generation, KeptAnswer, LogLine, OutboxItem, OutboxState, Token};
 use super::store::database::{Settings, Store};
+use super::store::engine::Engine;
 use super::store::kept::TranscriptRow;
 use super::store::salvage::Salvage;
+use super::store::shared::{About, NodeSeen, SharedStore};
 use super::store::unavailable;
 use super::writer::Writer;
 use super::{Accept, Accepted, Depth, Finish, Interrupted, LeaseRequest, Ledger, LogGrown, NewTask, Options};
@@ -35,7 +39,7 @@ const BODY_BYTES_INLINE: usize = 256 * 1024;
 
 /// What the handles and the writer share.
 pub struct Shared {
-    pub store: Store,
+    pub store: Engine,
     pub lanes: Lanes,
     pub clock: Clock,
     pub keep: Duration,
@@ -48,6 +52,8 @@ pub struct Shared {
     pub last_seq: watch::Sender<u64>,
     pub closed: watch::Sender<bool>,
     pub logs: broadcast::Sender<LogGrown>,
+    /// Counts up when another node has changed tokens.
+    pub tokens: watch::Sender<u64>,
     glance: Mutex<Glance>,
 }
 
@@ -58,6 +64,13 @@ struct Glance {
 }
 
 impl Shared {
+    /// What other nodes have changed that is kept elsewhere in this process.
+    pub fn tell(&self, touched: Touched) {
+        if touched.tokens {
+            self.tokens.send_modify(|version| *version += 1);
+        }
+    }
+
     pub fn show(&self, depth: Depth, first_due: Option<Timestamp>) {
         *self.glance() = Glance { depth, first_due };
     }
@@ -77,18 +90,23 @@ impl Drop for Owner {
 }
 
 impl Ledger {
-    /// Opens or creates. Blocks, for as long as reading the file takes.
+    /// Opens or creates. Blocks, for as long as reading it takes. Of a shared ledger only the node's name and its lock lie
+    /// beside `path`.
     ///
     /// # Errors
     /// SH0303 when another process has it, SH0603 when a newer version wrote it, SH0601 when the disk says no; SH0602
-    /// when the file is damaged and [`super::OnDamage::Refuse`] was asked for, else see [`Ledger::salvaged`].
+    /// when the file is damaged and [`super::OnDamage::Refuse`] was asked for, else see [`Ledger::salvaged`]; SH0920 and
+    /// SH0921 when the database is not fit for it.
     pub fn open(path: &Path, options: Options) -> Result<Ledger> {
+        if let Some(shared) = &options.shared {
+            return Self::over(Engine::Shared(SharedStore::open(path, shared)?), &options);
+        }
         let settings = Settings { cache_bytes: options.cache_bytes, verify_bytes_max: options.verify_bytes_max };
         let store = Store::open_file(path, settings, options.on_damage, options.clock.now())?;
-        Self::over(store, &options)
+        Self::over(Engine::File(Box::new(store)), &options)
     }
 
-    pub(super) fn over(store: Store, options: &Options) -> Result<Ledger> {
+    pub(super) fn over(store: Engine, options: &Options) -> Result<Ledger> {
         let shared = Arc::new(Shared {
             store,
             lanes: Lanes::default(),
@@ -101,9 +119,18 @@ impl Ledger {
             last_seq: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             logs: broadcast::Sender::new(LOGS_TOLD_MAX),
+            tokens: watch::Sender::new(0),
             glance: Mutex::default(),
         });
-        let writer = Writer::new(Arc::clone(&shared))?;
+        let writer = Writer::new(Arc::clone(&shared)).inspect_err(|_| shared.store.release())?;
+        if let Some(store) = shared.store.shared() {
+            let told = Arc::downgrade(&shared);
+            store.follow(Arc::new(move || {
+                if let Some(shared) = told.upgrade() {
+                    shared.lanes.nudge();
+                }
+            }));
+        }
         std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run())
@@ -353,6 +380,44 @@ impl Ledger {
             Answer::Revisions(revisions) => Ok(revisions),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Whether this node may still count on what it has leased: of a shared ledger, while it can renew its own lease.
+    pub fn holds(&self) -> bool {
+        self.owner.0.store.shared().is_none_or(|store| store.lease().holds())
+    }
+
+    /// Whether this node does what is to be done by one node alone.
+    pub fn leads(&self) -> bool {
+        self.owner.0.store.shared().is_none_or(|store| store.leads())
+    }
+
+    /// Which engine it is, for people: `redb`, or `postgres` with its place.
+    pub fn engine(&self) -> String {
+        self.owner.0.store.to_string()
+    }
+
+    /// This node's name, where the ledger is shared.
+    pub fn node(&self) -> Option<Uuid> {
+        self.owner.0.store.shared().map(|store| store.lease().node())
+    }
+
+    /// The nodes that are alive, this one among them; `None` where the ledger is a file.
+    pub fn nodes(&self) -> Option<watch::Receiver<Vec<NodeSeen>>> {
+        self.owner.0.store.shared().map(|store| store.news().nodes.subscribe())
+    }
+
+    /// What this node says of itself to the others.
+    pub fn introduce(&self, change: impl FnOnce(&mut About)) {
+        if let Some(store) = self.owner.0.store.shared() {
+            store.lease().introduce(change);
+            self.owner.0.lanes.nudge();
+        }
+    }
+
+    /// Counts up when another node has changed tokens.
+    pub fn tokens_changed(&self) -> watch::Receiver<u64> {
+        self.owner.0.tokens.subscribe()
     }
 
     /// Whether the last write succeeded.

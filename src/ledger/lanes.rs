@@ -38,13 +38,15 @@ pub struct Lanes {
 struct Waiting {
     fast: VecDeque<(Job, usize)>,
     slow: VecDeque<(Job, usize)>,
+    /// There is something to look at, though no job waits.
+    nudged: bool,
     closed: bool,
 }
 
 /// What the writer found.
 pub enum Taken {
     Jobs(Vec<Job>),
-    /// Nothing came in the time that it was ready to wait.
+    /// Nothing came in the time that it was ready to wait, or before it was nudged.
     Nothing,
     /// Closed, and nothing waits any more.
     Closed,
@@ -100,6 +102,9 @@ impl Lanes {
             if waiting.closed {
                 return Taken::Closed;
             }
+            if std::mem::take(&mut waiting.nudged) {
+                return Taken::Nothing;
+            }
             waiting = match at_most {
                 None => self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
                 Some(at_most) => {
@@ -118,6 +123,12 @@ impl Lanes {
         kib_left = kib_left.max(1);
         move_jobs(&mut waiting.slow, &mut jobs, BATCH_JOBS_MAX, &mut kib_left);
         Taken::Jobs(jobs)
+    }
+
+    /// Has the writer look around, though no job waits.
+    pub fn nudge(&self) {
+        self.lock().nudged = true;
+        self.arrived.notify_one();
     }
 
     /// What waits is still done; nothing more comes in.

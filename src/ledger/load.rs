@@ -9,9 +9,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::memory::Due;
+use super::migrate::{UNFINISHED, unfinished};
 use super::rows::Suspension;
 use super::store::Failure;
-use super::store::kept::{CallRow, DedupeRow, HappeningRow, LiveRow, PendingRow, TaskRow};
+use super::store::codec::Row as _;
+use super::store::kept::{CallRow, DedupeRow, HappeningRow, LayoutRow, LiveRow, PendingRow, TaskRow};
+use super::store::shared::{Hand, Hands};
 use super::store::tables::{DeadMark, Reader};
 use super::transition::Memory;
 use crate::error::Code;
@@ -54,12 +57,19 @@ pub struct Loaded {
 /// `held`: `None` at the first start.
 pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<Loaded, Failure> {
     let mut loaded = Loaded::default();
+    let hands = reader.hands()?;
+    if let Reader::Shared(shared) = reader {
+        shared.is_loaded()?;
+    }
+    if reader.rows::<LayoutRow>()?.has(UNFINISHED)? {
+        return Err(unfinished().into());
+    }
     loaded.memory.queue.notice(now);
     for entry in reader.rows::<LiveRow>()?.all()? {
         let (key, row) = entry?;
         let Some(id) = id_of(&key).map(TaskId) else { continue };
         match row {
-            Ok(row) => loaded.add_task(id, row, held, now),
+            Ok(row) => loaded.add_task(id, row, hands.of(LiveRow::TABLE, &key), held, now),
             Err(_) => loaded.lost_tasks.push(id),
         }
     }
@@ -70,7 +80,7 @@ pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<Load
             loaded.memory.queue.suspend(webhook, true);
         }
     }
-    loaded.add_outbox(reader, held, now)?;
+    loaded.add_outbox(reader, &hands, held, now)?;
     let memory = &mut loaded.memory;
     add_dedupe(reader, memory)?;
     let happenings = reader.rows::<HappeningRow>()?;
@@ -88,7 +98,7 @@ pub fn load(reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<Load
 }
 
 impl Loaded {
-    fn add_task(&mut self, id: TaskId, mut row: LiveRow, held: Option<&Held>, now: Timestamp) {
+    fn add_task(&mut self, id: TaskId, mut row: LiveRow, hand: Hand, held: Option<&Held>, now: Timestamp) {
         // A clock that was set back while nothing ran must not make it wait longer than it was meant to.
         row.task.not_before = Due { at: row.task.not_before, delay_ms: row.delay_ms }.clamped(now).at;
         self.memory.queue.put(id, &row);
@@ -99,22 +109,37 @@ impl Loaded {
         }
         let TaskRow { state, attempt, .. } = row.task;
         if state == TaskState::Running {
-            match held {
-                None => drop(self.memory.interrupted.insert(id, attempt)),
-                Some(held) if held.running.get(&id) != Some(&attempt) => self.orphans.push((id, attempt)),
-                Some(held) => self.memory.interrupted.extend(held.interrupted.get(&id).map(|attempt| (id, *attempt))),
+            match (hand, held) {
+                (Hand::Another, _) => drop(self.memory.elsewhere.insert(id)),
+                (Hand::Nobody, _) => self.orphans.push((id, attempt)),
+                (Hand::Mine, None) => drop(self.memory.interrupted.insert(id, attempt)),
+                (Hand::Mine, Some(held)) if held.running.get(&id) != Some(&attempt) => self.orphans.push((id, attempt)),
+                (Hand::Mine, Some(held)) => {
+                    self.memory.interrupted.extend(held.interrupted.get(&id).map(|attempt| (id, *attempt)))
+                }
             }
         }
     }
 
-    fn add_outbox(&mut self, reader: &Reader, held: Option<&Held>, now: Timestamp) -> Result<(), Failure> {
+    fn add_outbox(
+        &mut self,
+        reader: &Reader,
+        hands: &Hands,
+        held: Option<&Held>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         let mut damaged = HashSet::new();
         for entry in reader.rows::<PendingRow>()?.all()? {
             let (key, row) = entry?;
             let Some(id) = id_of(&key).map(OutboxId) else { continue };
             match row {
                 Ok(row) => {
-                    let on_its_way = row.is_sending() && held.is_some_and(|held| held.claimed.contains(&id));
+                    let in_hand = match hands.of(PendingRow::TABLE, &key) {
+                        Hand::Another => true,
+                        Hand::Nobody => false,
+                        Hand::Mine => held.is_some_and(|held| held.claimed.contains(&id)),
+                    };
+                    let on_its_way = row.is_sending() && in_hand;
                     self.memory.outbox.put(id, &row, on_its_way);
                 }
                 Err(_) => drop(damaged.insert(id)),

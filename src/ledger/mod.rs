@@ -3,15 +3,19 @@
 //!
 //! One thread writes (`writer.rs`): it takes the commands that wait (`lanes.rs`), executes them over the open tables
 //! (`transition/`), commits once for all, and answers. What is next is kept in memory (`memory/`) and read from the file
-//! when that is opened (`load.rs`). Only `store/` knows redb. Leases have no time: they end with the process.
+//! when that is opened (`load.rs`). Only `store/` knows redb and PostgreSQL. In a file leases have no time: they end with
+//! the process. In a shared ledger they end with the node's life, and `follow.rs` keeps memory in step with other nodes.
 
+mod ahead;
 mod command;
 mod encode;
+mod follow;
 mod handle;
 mod lanes;
 mod load;
 mod maintenance;
 mod memory;
+pub mod migrate;
 mod reads;
 pub mod rows;
 pub mod spending;
@@ -24,6 +28,7 @@ mod writer;
 pub use command::Reserve;
 pub use store::database::OnDamage;
 pub use store::salvage::Salvage;
+pub use store::shared::{About, NodeSeen, Settings as SharedSettings};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -57,6 +62,8 @@ pub struct Options {
     pub on_damage: OnDamage,
     /// Dates what callers do not date.
     pub clock: Clock,
+    /// The database that other nodes work on too, in place of a file.
+    pub shared: Option<SharedSettings>,
 }
 
 impl Default for Options {
@@ -67,6 +74,7 @@ impl Default for Options {
             verify_bytes_max: 256 * 1024 * 1024,
             on_damage: OnDamage::Salvage,
             clock: Clock::System,
+            shared: None,
         }
     }
 }
@@ -145,6 +153,14 @@ pub enum Finish {
 pub struct LogGrown {
     pub task: TaskId,
     pub first: u64,
+}
+
+/// Where a shared ledger is, and which nodes work on it. Blocks; changes nothing.
+///
+/// # Errors
+/// SH0301 for a URL that is none, SH0920 when the database would lose what it has committed, SH0601 when it is away.
+pub fn look_at(shared: &SharedSettings) -> crate::error::Result<(String, Vec<NodeSeen>)> {
+    store::shared::SharedStore::look(shared)
 }
 
 /// The name of the ledger in the data directory.

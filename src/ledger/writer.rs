@@ -9,10 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Finish;
+use super::ahead::wanted;
 use super::command::{Answer, Command, Job, Reply};
+use super::follow::{take_in, take_orphan};
 use super::handle::Shared;
 use super::lanes::Taken;
 use super::load::{Held, Loaded, load};
+use super::store::codec::Row as _;
+use super::store::engine::Transaction;
+use super::store::kept::{LiveRow, PendingRow};
 use super::store::tables::Tables;
 use super::store::{Failure, damaged_file, unavailable};
 use super::transition::{Ledgers, Memory, execute, write_happenings};
@@ -75,7 +80,10 @@ impl Writer {
             let until = self.broken.as_ref().map(|broken| broken.next_try.saturating_duration_since(Instant::now()));
             match self.shared.lanes.take(until) {
                 Taken::Jobs(jobs) => self.serve(jobs),
-                Taken::Nothing => self.heal_if_due(),
+                Taken::Nothing => {
+                    self.heal_if_due();
+                    self.look_around();
+                }
                 Taken::Closed => break,
             }
         }
@@ -102,6 +110,27 @@ impl Writer {
                     self.serve(vec![job]);
                 }
             }
+        }
+    }
+
+    /// What other nodes have committed is taken in, and this node's lease renewed where that is due.
+    fn look_around(&mut self) {
+        let Some(store) = self.shared.store.shared().filter(|_| self.broken.is_none()).map(Arc::clone) else { return };
+        if store.lease().is_to_be_renewed() {
+            if let Err(lost) = self.attempt(&[]) {
+                self.break_down(lost.error);
+            }
+            return;
+        }
+        match store.changes() {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => {
+                let touched = take_in(&mut self.memory, changes);
+                self.held = Held::of(&self.memory);
+                self.shared.tell(touched);
+                self.publish(true);
+            }
+            Err(failure) => self.break_down(failure.into_error()),
         }
     }
 
@@ -213,21 +242,31 @@ fn read_memory(shared: &Shared, held: Option<&Held>) -> Result<Loaded> {
 type Done = (Vec<Result<Answer>>, bool);
 
 fn transact(shared: &Shared, memory: &mut Memory, jobs: &[Job], committing: &mut bool) -> Result<Done, Failure> {
-    if jobs.is_empty() {
+    if jobs.is_empty() && shared.store.shared().is_none() {
         return Ok((Vec::new(), false));
     }
     let mut happened = Vec::new();
-    let transaction = shared.store.begin_write()?;
-    let mut answers = Vec::with_capacity(jobs.len());
-    let mut work = false;
+    let mut transaction = shared.store.begin_write(|| wanted(jobs))?;
+    let (changes, orphans) = (transaction.take_changes(), transaction.take_orphans());
+    let mut work = !changes.is_empty() || !orphans.is_empty();
+    shared.tell(take_in(memory, changes));
+    let given_back: Vec<Command> = orphans
+        .iter()
+        .filter_map(|(book, key)| take_orphan(memory, book, key))
+        .map(|(task, attempt)| left(task, attempt, shared.clock.now()))
+        .collect();
+    let mut answers = Vec::with_capacity(given_back.len() + jobs.len());
     let written = {
         let mut tables = Tables::open(&transaction)?;
-        for job in jobs {
+        for command in given_back.iter().chain(jobs.iter().map(|job| &job.command)) {
             let before = (tables.written.get(), memory.next_seq);
             let (now, happened) = (shared.clock.now(), &mut happened);
             let mut ledgers = Ledgers { tables: &mut tables, memory, now, work: &mut work, happened };
-            match execute(&mut ledgers, &job.command) {
-                Ok(answer) => answers.push(Ok(answer)),
+            match execute(&mut ledgers, command) {
+                Ok(answer) => {
+                    hold(&transaction, &answer);
+                    answers.push(Ok(answer));
+                }
                 Err(Failure::Refused(error)) if (tables.written.get(), memory.next_seq) == before => {
                     answers.push(Err(error));
                 }
@@ -245,10 +284,22 @@ fn transact(shared: &Shared, memory: &mut Memory, jobs: &[Job], committing: &mut
         transaction.abort()?;
     } else {
         *committing = true;
-        transaction.commit()?;
+        transaction.commit(memory.first_seq, memory.next_seq)?;
         shared.commits.fetch_add(1, Ordering::Relaxed);
     }
+    drop(answers.drain(..given_back.len()));
     Ok((answers, work))
+}
+
+/// What is handed out is held by this node.
+fn hold(transaction: &Transaction, answer: &Answer) {
+    match answer {
+        Answer::Leased(Some(task)) => transaction.hold(LiveRow::TABLE, task.spec.id.as_bytes()),
+        Answer::Claimed(items) => {
+            items.iter().for_each(|(item, _)| transaction.hold(PendingRow::TABLE, item.id.as_bytes()));
+        }
+        _ => {}
+    }
 }
 
 fn refuse(jobs: Vec<Job>, error: &Error) {
@@ -270,7 +321,15 @@ fn give_back(answer: Answer, now: jiff::Timestamp) -> Option<Job> {
 }
 
 fn released(task: TaskId, attempt: u32, now: jiff::Timestamp) -> Command {
-    let message = "the lease did not reach a worker".to_owned();
+    give_up(task, attempt, "the lease did not reach a worker", now)
+}
+
+fn left(task: TaskId, attempt: u32, now: jiff::Timestamp) -> Command {
+    give_up(task, attempt, "the node that ran it is gone", now)
+}
+
+fn give_up(task: TaskId, attempt: u32, why: &str, now: jiff::Timestamp) -> Command {
+    let message = why.to_owned();
     let reason = Reason { code: Code::LedgerUnavailable, message };
     Command::Finish {
         task,

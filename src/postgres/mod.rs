@@ -7,12 +7,15 @@
 
 mod tls;
 
+use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use crate::error::{Code, Error, Result};
 
@@ -29,7 +32,10 @@ pub type Step = &'static str;
 /// # Errors
 /// SH0301 when the URL is none; it is never shown.
 pub fn pool(url: &str, connections: usize) -> Result<Pool> {
-    let config = config(url)?;
+    pool_of(config(url)?, connections)
+}
+
+fn pool_of(config: Config, connections: usize) -> Result<Pool> {
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = match config.get_ssl_mode() {
         SslMode::Disable => Manager::from_config(config, NoTls, manager_config),
@@ -46,6 +52,125 @@ pub fn pool(url: &str, connections: usize) -> Result<Pool> {
         .map_err(|error| Error::new(Code::Bug, "no pool of connections can be made").detail(error))
 }
 
+/// A schema of a database, which its connections look into alone.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    schema: String,
+}
+
+impl Database {
+    /// Reads a URL, which may name another schema than the usual one: `?schema=NAME`.
+    ///
+    /// # Errors
+    /// SH0301; the URL is never shown.
+    pub fn parse(text: &str, usual: &str) -> Result<Self> {
+        let (address, query) = text.split_once('?').unwrap_or((text, ""));
+        let (own, others): (Vec<&str>, Vec<&str>) =
+            query.split('&').filter(|part| !part.is_empty()).partition(|part| part.starts_with("schema="));
+        let schema = own.last().and_then(|part| part.strip_prefix("schema=")).unwrap_or(usual).to_owned();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if schema.is_empty()
+            || schema.len() > 40
+            || !schema.chars().all(plain)
+            || schema.starts_with("pg_")
+            || schema.starts_with(|c: char| c.is_ascii_digit())
+        {
+            let message = "the schema of the PostgreSQL database has 1 to 40 of the characters a-z, 0-9 and `_`, and begins with none of the digits";
+            return Err(Error::new(Code::SettingInvalid, message).hint("write it as `?schema=NAME` behind the URL"));
+        }
+        let mut config = config(&format!("{address}?{}", others.join("&")))?;
+        let options = config.get_options().unwrap_or_default().to_owned();
+        config.options(format!("{options} -c search_path={schema}"));
+        config.keepalives_idle(Duration::from_secs(CONNECT_SECONDS));
+        config.tcp_user_timeout(Duration::from_secs(3 * CONNECT_SECONDS));
+        Ok(Self { config, schema })
+    }
+
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// # Errors
+    /// SH0301 when the system's certificates cannot be read.
+    pub fn pool(&self, connections: usize) -> Result<Pool> {
+        pool_of(self.config.clone(), connections)
+    }
+
+    /// A connection of its own, and what it is notified of, which ends with it.
+    ///
+    /// # Errors
+    /// SH0601 when the database does not answer.
+    pub async fn connect(&self) -> Result<(Client, watch::Receiver<Heard>)> {
+        let (words, heard) = watch::channel(Heard::default());
+        let client = match self.config.get_ssl_mode() {
+            SslMode::Disable => {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(failed)?;
+                tokio::spawn(drive(connection, words));
+                client
+            }
+            _ => {
+                let (client, connection) = self.config.connect(tls::connector()?).await.map_err(failed)?;
+                tokio::spawn(drive(connection, words));
+                client
+            }
+        };
+        Ok((client, heard))
+    }
+}
+
+/// How many notifications a connection got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub words: u64,
+    /// Those that said something.
+    pub payloads: u64,
+}
+
+/// Shows no password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(_) => "local".to_owned(),
+        });
+        let hosts: Vec<String> = hosts.collect();
+        let database = self.config.get_dbname().unwrap_or_default();
+        write!(f, "postgres://{}/{database}?schema={}", hosts.join(","), self.schema)
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, words: watch::Sender<Heard>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        match message {
+            Ok(AsyncMessage::Notification(word)) => words.send_modify(|heard| {
+                heard.words += 1;
+                heard.payloads += u64::from(!word.payload().is_empty());
+            }),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(error = said(&error), "a connection to PostgreSQL ended");
+                return;
+            }
+        }
+    }
+}
+
+/// The database does not answer, or not as it should.
+pub fn failed(error: tokio_postgres::Error) -> Error {
+    Error::new(Code::LedgerUnavailable, "the ledger's database does not answer as it should").detail(said(&error))
+}
+
 /// The URL as settings of a connection, with encryption decided.
 ///
 /// # Errors
@@ -57,7 +182,8 @@ pub fn config(url: &str) -> Result<Config> {
             .detail(error)
     })?;
     config.connect_timeout(Duration::from_secs(CONNECT_SECONDS)).application_name("skillhook");
-    config.options(format!("-c statement_timeout={}", STATEMENT_SECONDS * 1000));
+    let options = config.get_options().unwrap_or_default().to_owned();
+    config.options(format!("{options} -c statement_timeout={}", STATEMENT_SECONDS * 1000).trim_start());
     if config.get_ssl_mode() == SslMode::Prefer {
         // Prefer can be talked out of encryption by whoever stands in between.
         config.ssl_mode(if is_local(&config) { SslMode::Disable } else { SslMode::Require });

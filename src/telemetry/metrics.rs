@@ -122,6 +122,8 @@ pub(in crate::telemetry) struct Series {
     pub commits: Labelled<OutcomeLabel>,
     pub pushes: Labelled<OutcomeLabel>,
     pub push_lag: Decimal,
+    pub nodes: Gauge,
+    pub index_differs: Gauge,
     pub copies: Labelled<CopyOutcomeLabels>,
     pub copy_lag: Family<CopyLabel, Decimal>,
     pub panics: Counter,
@@ -205,6 +207,12 @@ impl Metrics {
         series.outbox_waiting.set(gauge_value(queue.outbox_waiting));
         series.oldest_queued.set(queue.oldest_queued.unwrap_or_default().as_secs_f64());
         self.inner.recent.queue_age(queue.oldest_queued.unwrap_or_default());
+    }
+
+    pub fn observe_nodes(&self, nodes: usize, differs: bool) {
+        let series = self.series();
+        series.nodes.set(gauge_value(nodes));
+        series.index_differs.set(i64::from(differs));
     }
 
     pub fn observe_resources(&self, resources: Resources) {
@@ -302,6 +310,8 @@ impl Series {
             commits: Family::default(),
             pushes: Family::default(),
             push_lag: Gauge::default(),
+            nodes: Gauge::default(),
+            index_differs: Gauge::default(),
             copies: Family::default(),
             copy_lag: Family::default(),
             panics: Counter::default(),
@@ -356,6 +366,12 @@ impl Series {
         registry.register("watcher_overflows", "Times the file watcher lost events", self.watcher_overflows.clone());
         registry.register("commits", "Commits of configuration by outcome", self.commits.clone());
         registry.register("pushes", "Pushes by outcome", self.pushes.clone());
+        registry.register("nodes", "Nodes that work on the shared ledger", self.nodes.clone());
+        registry.register(
+            "index_differs",
+            "1 while the index of this node is not that of most nodes",
+            self.index_differs.clone(),
+        );
         registry.register("push_lag_seconds", "Age of the oldest commit that is not pushed", self.push_lag.clone());
         registry.register("copies", "Pushes into cloud copies by copy and outcome", self.copies.clone());
         registry.register("copy_lag_seconds", "Age of the oldest commit that a copy has not", self.copy_lag.clone());

@@ -17,7 +17,7 @@ use crate::ledger::{Finish, Reserve};
 use crate::mcp::grants::Grant;
 use crate::model::question;
 use crate::model::spec::Action;
-use crate::model::task::{CHANGE, Reason, RunResult, Task};
+use crate::model::task::{CHANGE, Reason, RunResult, Task, TaskState};
 use crate::seam::fresh_id;
 use crate::telemetry::event::{AttemptEnded, AttemptOutcome, Event as _, TaskOutput};
 use crate::workspace::Workspace;
@@ -235,19 +235,27 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Ends when a person or a drain wants the run to stop.
+    /// Ends when a person or a drain wants the run to stop, or when it is no longer this node's.
     async fn wanted_to_stop(&self, break_off: &CancellationToken) {
         loop {
             tokio::select! {
                 () = break_off.cancelled() => return,
                 () = tokio::time::sleep(CANCEL_POLL) => {
+                    if !self.worker.ledger.holds() {
+                        tracing::warn!(task = %self.task.spec.id, "the ledger is away for too long: the run is broken off");
+                        return;
+                    }
                     let task = self.worker.ledger.task(self.task.spec.id).await;
-                    if matches!(task, Ok(Some(task)) if task.cancel_requested) {
+                    if matches!(task, Ok(Some(task)) if task.cancel_requested || !self.is_mine(&task)) {
                         return;
                     }
                 }
             }
         }
+    }
+
+    fn is_mine(&self, task: &Task) -> bool {
+        task.state == TaskState::Running && task.attempt == self.task.attempt
     }
 
     async fn keep_log(&self, events: Option<mpsc::Receiver<Event>>) {
@@ -279,10 +287,11 @@ impl<'a> Attempt<'a> {
 
     /// Records what a run came to.
     pub(super) async fn finish(self, report: RunReport, shown: Option<String>) {
-        let current = match self.worker.ledger.task(self.task.spec.id).await {
-            Ok(Some(task)) => task,
-            Ok(None) | Err(_) => self.task.clone(),
-        };
+        let current = self.worker.current(&self.task).await;
+        if !self.is_mine(&current) {
+            tracing::warn!(task = %current.spec.id, "the run was taken over by another node: what it came to is left out");
+            return self.remove_directory();
+        }
         self.keep_session(&report).await;
         if let Some(session) = &report.session_id {
             self.keep_transcript(session).await;

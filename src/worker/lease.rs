@@ -29,6 +29,8 @@ use crate::workspace::Workspaces;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often an attempt that an earlier process left running is asked for again.
 const ORPHAN_POLL: Duration = Duration::from_millis(100);
+/// How often the end of an attempt is recorded again while the ledger is away, once a second.
+const PATIENCE: u32 = 60;
 /// A task whose attempts were broken off so often without counting is counted after all: it may be what breaks things.
 const BROKEN_OFF_MAX: u32 = 8;
 
@@ -168,26 +170,47 @@ impl Worker {
 
     /// Ends an attempt in the ledger; an attempt that is no longer the current one has nothing to say.
     pub(super) async fn finish(&self, task: &Task, attempt: u32, finish: Finish) {
-        let reply = match self.ledger.reply_of(task.spec.id).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                tracing::error!(task = %task.spec.id, error = error.internal(), "the reply call cannot be read");
-                None
+        let mut failures = 0_u32;
+        let reply = loop {
+            match self.ledger.reply_of(task.spec.id).await {
+                Ok(reply) => break reply,
+                // Without it the task would end and say nothing.
+                Err(error) if error.code() == Code::LedgerUnavailable && failures < PATIENCE => {
+                    failures += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => {
+                    tracing::error!(task = %task.spec.id, error = error.internal(), "the reply call cannot be read");
+                    break None;
+                }
             }
         };
         let answers = reply.map(|call| answer::parts(&call, task, &finish, (self.known_secrets)())).unwrap_or_default();
-        let mut failures = 0_u32;
         loop {
             let outcome = self.ledger.finish(task.spec.id, attempt, finish.clone(), answers.clone(), self.now()).await;
             match outcome {
                 Ok(_) => return,
-                Err(error) if error.code() == Code::LedgerUnavailable && failures < 60 => {
+                Err(error) if error.code() == Code::LedgerUnavailable && failures < PATIENCE => {
                     failures += 1;
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 Err(error) => return self.log_unfinished(task, &error),
             }
         }
+    }
+
+    /// The task as it is now; while the ledger is away, it is waited for.
+    pub(super) async fn current(&self, task: &Task) -> Task {
+        for _ in 0..PATIENCE {
+            match self.ledger.task(task.spec.id).await {
+                Ok(Some(task)) => return task,
+                Err(error) if error.code() == Code::LedgerUnavailable => {
+                    tokio::time::sleep(Duration::from_secs(1)).await
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        task.clone()
     }
 
     fn log_unfinished(&self, task: &Task, error: &Error) {

@@ -36,6 +36,7 @@ mod image;
 mod ledger;
 mod main_job;
 mod material;
+mod nodes;
 mod peer;
 mod proposals;
 mod provider_corpus;

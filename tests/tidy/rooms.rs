@@ -11,7 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["error", "model", "seam", "ledger"]),
     ("secrets", &["error", "model", "seam", "config"]),
     ("index", &["error", "model", "seam", "telemetry"]),
-    ("ledger", &["error", "model", "seam"]),
+    ("ledger", &["error", "model", "seam", "postgres"]),
     ("repo", &["error", "model", "seam", "telemetry"]),
     ("postgres", &["error"]),
     ("copies", &["error", "model", "seam", "telemetry", "repo", "reconcile", "postgres"]),

@@ -118,16 +118,7 @@ impl Access {
     /// # Errors
     /// SH0601 and SH0602 when the ledger cannot be read.
     pub fn open(ledger: Ledger, clock: Clock) -> Result<Self> {
-        let mut known = Known::default();
-        for token in ledger.tokens()? {
-            match token {
-                Ok(token) => drop(known.tokens.insert(token.id.clone(), token)),
-                Err(error) => {
-                    tracing::error!(error = error.internal(), "a token cannot be read: make a new one");
-                    known.damaged += 1;
-                }
-            }
-        }
+        let known = read(&ledger)?;
         let inner = Inner {
             ledger,
             clock,
@@ -138,6 +129,17 @@ impl Access {
             tickets: Tickets::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Reads them again, where another node has changed them. Blocks.
+    ///
+    /// # Errors
+    /// As [`Access::open`].
+    pub fn read_again(&self) -> Result<()> {
+        let _turn = self.inner.changing.blocking_lock();
+        self.inner.known.store(Arc::new(read(&self.inner.ledger)?));
+        self.inner.changes.send_modify(|version| *version += 1);
+        Ok(())
     }
 
     /// Who sent this request.
@@ -322,6 +324,20 @@ impl Access {
     fn used(&self) -> std::sync::MutexGuard<'_, BTreeMap<TokenId, Timestamp>> {
         self.inner.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn read(ledger: &Ledger) -> Result<Known> {
+    let mut known = Known::default();
+    for token in ledger.tokens()? {
+        match token {
+            Ok(token) => drop(known.tokens.insert(token.id.clone(), token)),
+            Err(error) => {
+                tracing::error!(error = error.internal(), "a token cannot be read: make a new one");
+                known.damaged += 1;
+            }
+        }
+    }
+    Ok(known)
 }
 
 /// When a token that is to hold for so long expires.

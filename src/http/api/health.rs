@@ -9,6 +9,7 @@ use super::shown;
 use super::state::{ApiState, Standing};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
+use crate::ledger::NodeSeen;
 use crate::telemetry::metrics::{CONTENT_TYPE, Queue, Resources};
 
 pub fn ready(state: &ApiState) -> Result<Answer> {
@@ -55,9 +56,31 @@ pub async fn status(state: &ApiState) -> Result<Value> {
             "reconciler": suspended.get(""),
             "webhooks": suspended.iter().filter(|(name, _)| !name.is_empty()).collect::<BTreeMap<_, _>>(),
         },
-        "ledger": { "healthy": state.ledger.healthy() },
+        "ledger": {
+            "healthy": state.ledger.healthy(),
+            "engine": state.ledger.engine(),
+            "node": state.ledger.node(),
+            "leads": state.ledger.leads(),
+            "nodes": nodes(state),
+        },
         "queue": shown(&depth)?,
     }))
+}
+
+/// The nodes that are alive, with what each has in force; `None` where there is one alone.
+fn nodes(state: &ApiState) -> Option<Vec<Value>> {
+    let (own, nodes) = (state.ledger.node(), state.ledger.nodes()?);
+    let shown = |node: &NodeSeen| {
+        json!({
+            "id": node.id,
+            "this": own == Some(node.id),
+            "name": node.about.name,
+            "roles": node.about.roles,
+            "version": node.about.version,
+            "index_digest": node.about.index_digest,
+        })
+    };
+    Some(nodes.borrow().iter().map(shown).collect())
 }
 
 pub async fn metrics(state: &ApiState) -> Result<Answer> {

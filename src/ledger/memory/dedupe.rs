@@ -2,7 +2,7 @@
 //!
 //! Only the beginning of a key is kept here: a find is a hint, and the row says whether it is the key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::ledger::store::kept::{DedupeKeyBytes, DedupeRow};
 
@@ -32,6 +32,13 @@ impl Dedupe {
             if self.rows.get(&beginning(key)) == Some(&number) {
                 self.rows.remove(&beginning(key));
             }
+        }
+    }
+
+    /// Rows that are gone, where what stood in them is not known.
+    pub fn forget(&mut self, numbers: &BTreeSet<u64>) {
+        if !numbers.is_empty() {
+            self.rows.retain(|_, number| !numbers.contains(number));
         }
     }
 

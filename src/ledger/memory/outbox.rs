@@ -72,6 +72,14 @@ impl Outbox {
         self.show_first(entry.sequence);
     }
 
+    /// Whoever claimed it is gone.
+    pub fn let_go(&mut self, id: OutboxId) {
+        self.on_their_way.remove(&id);
+        if let Some(sequence) = self.entries.get(&id).map(|entry| entry.sequence) {
+            self.show_first(sequence);
+        }
+    }
+
     /// Those that may be sent now, earliest first.
     pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<OutboxId> {
         if self.last_now.is_none_or(|last| last > now) {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use jiff::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase as _, StorageError, WriteTransaction};
 
+use super::engine::Transaction;
 use super::kept::LayoutRow;
 use super::salvage::{Salvage, salvage};
 use super::tables::{Reader, Tables};
@@ -109,7 +110,7 @@ impl Store {
     pub fn begin_read(&self) -> Result<Reader, Failure> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or(StorageError::DatabaseClosed)?;
-        Ok(Reader::new(database.begin_read()?))
+        Ok(Reader::File(database.begin_read()?))
     }
 
     /// After an error: closes what is left and opens again.
@@ -181,7 +182,7 @@ impl std::fmt::Debug for Store {
 /// Looks at the layout; makes the tables that are missing.
 fn prepare(database: &Database) -> Result<()> {
     let step = || -> Result<(), Failure> {
-        let transaction = database.begin_write()?;
+        let transaction = Transaction::File(Box::new(database.begin_write()?));
         let fresh = {
             let mut tables = Tables::open(&transaction)?;
             match tables.layout.get(LAYOUT_KEY)? {
@@ -193,7 +194,7 @@ fn prepare(database: &Database) -> Result<()> {
                 }
             }
         };
-        if fresh { transaction.commit().map_err(Failure::from) } else { transaction.abort().map_err(Failure::from) }
+        if fresh { transaction.commit(0, 0) } else { transaction.abort() }
     };
     step().map_err(Failure::into_error)
 }
@@ -225,7 +226,7 @@ fn busy(process: Option<&str>) -> Error {
 }
 
 /// The lock is a file of its own, so that making, replacing and opening the database all happen under it.
-fn lock_beside(path: &Path) -> Result<File> {
+pub fn lock_beside(path: &Path) -> Result<File> {
     let cannot = "the ledger's directory cannot be written";
     let mut lock = OpenOptions::new()
         .read(true)

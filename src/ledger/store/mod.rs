@@ -1,10 +1,13 @@
-//! The redb file: opening it, its tables, and how rows lie in it. The only part of the ledger that names redb.
+//! Where the rows are: a redb file, or PostgreSQL, which many nodes share. How rows lie in it is the same in both. The
+//! only part of the ledger that names redb or PostgreSQL.
 
 pub mod codec;
 pub mod compact;
 pub mod database;
+pub mod engine;
 pub mod kept;
 pub mod salvage;
+pub mod shared;
 pub mod tables;
 
 use crate::error::{Code, Error};

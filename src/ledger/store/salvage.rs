@@ -14,6 +14,7 @@ use redb::{Database, ReadableDatabase as _};
 
 use super::codec::{self, Row};
 use super::database::{create_draft, finish_draft, with_suffix};
+use super::engine::Transaction;
 use super::kept::{
     BodyRow, CallRow, ConversationRow, DedupeRow, HappeningRow, LiveRow, LogRow, LogSizeRow, OutboxRow, PendingRow,
     SpecRow, TaskRow,
@@ -79,7 +80,7 @@ fn take_over(
     let opened = guarded(|| {
         let damaged = Database::builder().set_cache_size(cache_bytes).open(copy);
         let damaged = damaged.map_err(|error| Failure::from(damaged_file(error)))?;
-        let reader = Reader::new(damaged.begin_read()?);
+        let reader = Reader::File(damaged.begin_read()?);
         Ok((damaged, reader))
     });
     let (damaged, reader) = opened.map_err(Failure::into_error)?;
@@ -137,6 +138,7 @@ fn put_rows<R: Row>(
     let mut transaction = draft.begin_write()?;
     // The last commit, which mends, makes them all durable.
     transaction.set_durability(redb::Durability::None).map_err(damaged_file)?;
+    let transaction = Transaction::File(Box::new(transaction));
     {
         let mut tables = Tables::open(&transaction)?;
         for (key, row) in rows {
@@ -150,7 +152,7 @@ fn put_rows<R: Row>(
             }
         }
     }
-    Ok(transaction.commit()?)
+    transaction.commit(0, 0)
 }
 
 #[derive(Clone, Copy)]
@@ -202,13 +204,13 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 
 /// Makes anew what can be derived from what came over.
 fn mend(draft: &Database, now: Timestamp) -> Result<(), Failure> {
-    let transaction = draft.begin_write()?;
+    let transaction = Transaction::File(Box::new(draft.begin_write()?));
     {
         let mut tables = Tables::open(&transaction)?;
         mend_tasks(&mut tables, now)?;
         mend_outbox(&mut tables, now)?;
     }
-    Ok(transaction.commit()?)
+    transaction.commit(0, 0)
 }
 
 /// A task of which only its birth is left becomes a dead letter: whether it ran is not known.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use crate::ledger::store::database::{Opener, Settings, Store};
+use crate::ledger::store::engine::Engine;
 use crate::ledger::{Ledger, Options};
 
 /// What a sector's write does not tear.
@@ -99,7 +100,7 @@ impl Disk {
         let disk = self.clone();
         let opener: Opener = Arc::new(move |builder, _| builder.create_with_backend(Backend(disk.clone())));
         let settings = Settings { cache_bytes: options.cache_bytes, verify_bytes_max: options.verify_bytes_max };
-        Ledger::over(Store::open(opener, settings, None)?, options)
+        Ledger::over(Engine::File(Box::new(Store::open(opener, settings, None)?)), options)
     }
 }
 

@@ -7,6 +7,7 @@ mod disk;
 mod faults;
 mod model;
 mod retention;
+mod shared;
 mod transitions;
 mod writing;
 
@@ -14,17 +15,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::rows::{DedupeKey, Delivery, OutboxItem, OutboxState, Outcome, Purpose, RawRequest};
-use super::{Accept, Accepted, Finish, LeaseRequest, Ledger, NewTask, Options};
+use super::{Accept, Accepted, Finish, LeaseRequest, Ledger, NewTask, Options, SharedSettings};
 use crate::error::Code;
 use crate::model::digest::Digest;
 use crate::model::ids::{CommandName, DeliveryId, OutboxId, ProviderName, SkillName, TaskId, WebhookId};
 use crate::model::provider::{PreparedCall, PreparedLookup};
+use crate::model::secret::SecretValue;
 use crate::model::spec::Action;
 use crate::model::task::{Reason, RunResult, RunSettings, Source, Task, TaskSpec};
 use crate::seam::{Clock, fresh_id};
+use crate::testing::PostgresServer;
+
+/// Of nodes in tests.
+pub const LEASE: Duration = Duration::from_secs(60);
 
 /// Any call.
 pub fn call() -> PreparedCall {
@@ -159,9 +166,42 @@ pub fn options() -> Options {
     Options { cache_bytes: 8 * 1024 * 1024, clock: Clock::manual(at(0)), ..Options::default() }
 }
 
+/// A ledger in that directory, or in the database that it names.
 pub fn open(directory: &Path) -> Ledger {
-    Ledger::open(&directory.join("ledger.redb"), options()).unwrap()
+    let shared = std::fs::read_to_string(directory.join("database")).ok();
+    let shared = shared.map(|url| SharedSettings { url: SecretValue::new(url), lease: LEASE });
+    Ledger::open(&directory.join("ledger.redb"), Options { shared, ..options() }).unwrap()
 }
+
+/// A directory whose ledger is in a schema of its own.
+pub fn database_directory(server: &PostgresServer, schema: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("database"), server.url(&format!("schema={schema}"))).unwrap();
+    directory
+}
+
+/// Runs each claim over a file, as a test of its own, and all of them over PostgreSQL, one server for all.
+macro_rules! in_every_engine {
+    ($($claim:ident,)*) => {
+        mod in_a_file {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(tempfile::tempdir().unwrap().path()).await;
+            })*
+        }
+
+        #[tokio::test]
+        async fn all_of_it_holds_in_postgres() {
+            let Some(server) = crate::testing::PostgresServer::start() else { return };
+            $({
+                println!(stringify!($claim));
+                let schema = format!("c{}", crate::seam::fresh_id().simple());
+                Box::pin($claim(database_directory(&server, &schema).path())).await;
+            })*
+        }
+    };
+}
+use in_every_engine;
 
 pub async fn reopened(ledger: Ledger, directory: &Path) -> Ledger {
     ledger.close().await;

@@ -8,7 +8,7 @@ use crate::ledger::TaskFilter;
 use crate::model::backoff;
 use crate::model::task::TaskState;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
-use proptest::test_runner::TestCaseResult;
+use proptest::test_runner::{TestCaseResult, TestRunner};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -126,7 +126,7 @@ struct ModelCall {
 
 struct World {
     ledger: Ledger,
-    disk: Disk,
+    ground: Ground,
     options: Options,
     second: i64,
     tasks: BTreeMap<TaskId, ModelTask>,
@@ -137,12 +137,31 @@ struct World {
 /// How long a dedupe key of the model lives, in seconds.
 const KEY_SECONDS: i64 = 20;
 
+/// What the ledger lies in.
+enum Ground {
+    Disk(Disk),
+    Database(TempDir),
+}
+
+impl Ground {
+    fn ledger(&self, options: &Options) -> Ledger {
+        match self {
+            Ground::Disk(disk) => disk.ledger(options).unwrap(),
+            Ground::Database(directory) => {
+                let url = std::fs::read_to_string(directory.path().join("database")).unwrap();
+                let shared = Some(SharedSettings { url: SecretValue::new(url), lease: LEASE });
+                Ledger::open(&directory.path().join("ledger.redb"), Options { shared, ..options.clone() }).unwrap()
+            }
+        }
+    }
+}
+
 impl World {
-    fn new() -> Self {
-        let (disk, options) = (Disk::default(), options());
-        let ledger = disk.ledger(&options).unwrap();
+    fn new(ground: Ground) -> Self {
+        let options = options();
+        let ledger = ground.ledger(&options);
         let (tasks, calls, keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { ledger, disk, options, second: 0, tasks, calls, keys }
+        Self { ledger, ground, options, second: 0, tasks, calls, keys }
     }
 
     fn now(&self) -> Timestamp {
@@ -412,7 +431,7 @@ impl World {
 
     async fn reopen(&mut self) -> TestCaseResult {
         self.ledger.close().await;
-        self.ledger = self.disk.ledger(&self.options).unwrap();
+        self.ledger = self.ground.ledger(&self.options);
         for task in self.tasks.values_mut() {
             task.interrupted = task.state == TaskState::Running;
         }
@@ -464,14 +483,32 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 500, ..ProptestConfig::default() })]
     #[test]
     fn ledger_does_what_the_model_does(acts in prop::collection::vec(act(), 1..80)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new();
-            for act in acts {
-                world.act(act).await?;
-            }
-            world.compare().await?;
-            world.reopen().await
-        })?;
+        play(Ground::Disk(Disk::default()), acts)?;
     }
+}
+
+fn play(ground: Ground, acts: Vec<Act>) -> TestCaseResult {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(ground);
+        for act in acts {
+            world.act(act).await?;
+        }
+        world.compare().await?;
+        world.reopen().await
+    })
+}
+
+/// As over a file, with one server for all cases.
+#[test]
+fn ledger_in_postgres_does_what_the_model_does() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mut runner = TestRunner::new(ProptestConfig { cases: 12, max_shrink_iters: 60, ..ProptestConfig::default() });
+    let case = std::cell::Cell::new(0);
+    runner
+        .run(&prop::collection::vec(act(), 1..60), |acts| {
+            case.set(case.get() + 1);
+            play(Ground::Database(database_directory(&server, &format!("model{}", case.get()))), acts)
+        })
+        .unwrap();
 }

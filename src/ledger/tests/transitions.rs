@@ -9,20 +9,45 @@ use crate::model::task::TaskState;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+in_every_engine! {
+    accepted_delivery_is_there_after_opening_again_with_every_byte,
+    second_delivery_under_a_key_is_a_duplicate_until_the_key_expires,
+    taken_ids_are_refused_and_change_nothing,
+    lower_priority_number_runs_first_then_the_older,
+    runs_of_one_conversation_never_overlap,
+    limits_of_the_webhook_and_of_all_runs_hold,
+    failed_attempts_wait_longer_and_end_as_a_dead_letter_that_answers,
+    failure_that_trying_again_cannot_help_is_final,
+    retry_after_of_the_other_side_wins,
+    released_attempt_is_not_spent_and_its_number_fences,
+    running_tasks_are_interrupted_at_boot_and_run_again_only_when_released,
+    unchecked_task_never_runs_and_redriving_is_no_way_around,
+    cancelling_ends_what_waits_and_asks_what_runs,
+    parts_of_an_answer_go_one_after_the_other,
+    call_that_may_have_gone_out_says_so,
+    crash_while_sending_leaves_doubt,
+    log_is_read_from_any_line_and_its_limit_announces_itself,
+    conversations_and_generations_are_kept,
+    happenings_go_on_counting_and_are_waited_for,
+    pinned_revisions_are_those_of_tasks_that_have_not_ended,
+    lists_are_newest_first_in_pages_and_filtered,
+    clock_set_back_by_ten_years_delays_by_no_more_than_the_backoff,
+    question_is_posted_waits_and_is_answered_once_by_a_child,
+    who_was_asked_to_stop_asks_nothing_and_who_asks_can_be_stopped,
+}
+
 async fn state(ledger: &Ledger, id: TaskId) -> TaskState {
     ledger.task(id).await.unwrap().unwrap().state
 }
 
-#[tokio::test]
-async fn accepted_delivery_is_there_after_opening_again_with_every_byte() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn accepted_delivery_is_there_after_opening_again_with_every_byte(directory: &Path) {
+    let ledger = open(directory);
     let mut accept = accept(vec![new_task(task_spec())]);
     accept.outbox.push(outbox_item(Some(accept.delivery.id), 0, 1));
     let (delivery, request, item) = (accept.delivery.clone(), accept.request.clone(), accept.outbox[0].clone());
     let spec = accept.tasks[0].spec.clone();
     assert_eq!(ledger.accept(accept).await.unwrap(), Accepted::Fresh);
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert_eq!(ledger.delivery(delivery.id).await.unwrap(), Some(delivery.clone()));
     assert_eq!(ledger.delivery_body(delivery.id).await.unwrap(), Some(request));
     assert_eq!(ledger.task(spec.id).await.unwrap().unwrap().spec, spec);
@@ -30,14 +55,12 @@ async fn accepted_delivery_is_there_after_opening_again_with_every_byte() {
     assert_eq!(ledger.deliveries(DeliveryFilter::default()).await.unwrap(), [delivery]);
 }
 
-#[tokio::test]
-async fn second_delivery_under_a_key_is_a_duplicate_until_the_key_expires() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn second_delivery_under_a_key_is_a_duplicate_until_the_key_expires(directory: &Path) {
+    let ledger = open(directory);
     let first = with_key(accept(vec![]), "id-1", 100);
     let of = first.delivery.id;
     assert_eq!(ledger.accept(first).await.unwrap(), Accepted::Fresh);
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     let again = with_key(with_key(accept(vec![new_task(task_spec())]), "other", 100), "id-1", 100);
     let (delivery, task) = (again.delivery.id, again.tasks[0].spec.id);
     assert_eq!(ledger.accept(again).await.unwrap(), Accepted::Duplicate { of });
@@ -48,10 +71,8 @@ async fn second_delivery_under_a_key_is_a_duplicate_until_the_key_expires() {
     assert_eq!(ledger.accept(late).await.unwrap(), Accepted::Fresh, "expired, though maintenance has not run");
 }
 
-#[tokio::test]
-async fn taken_ids_are_refused_and_change_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn taken_ids_are_refused_and_change_nothing(directory: &Path) {
+    let ledger = open(directory);
     let spec = task_spec();
     accept_one(&ledger, spec.clone()).await;
     let again = with_key(accept(vec![new_task(TaskSpec { prompt: "other".to_owned(), ..spec.clone() })]), "k", 9);
@@ -60,10 +81,8 @@ async fn taken_ids_are_refused_and_change_nothing() {
     assert_eq!(ledger.accept(with_key(accept(vec![]), "k", 9)).await.unwrap(), Accepted::Fresh);
 }
 
-#[tokio::test]
-async fn lower_priority_number_runs_first_then_the_older() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn lower_priority_number_runs_first_then_the_older(directory: &Path) {
+    let ledger = open(directory);
     let spec = |priority, second| TaskSpec { priority, created_at: at(second), ..task_spec() };
     let mut ids = Vec::new();
     for (priority, second) in [(100, 3), (100, 1), (7, 5), (100, 2)] {
@@ -72,10 +91,8 @@ async fn lower_priority_number_runs_first_then_the_older() {
     assert_eq!(leased_ids(&ledger, 9).await, [ids[2], ids[1], ids[3], ids[0]]);
 }
 
-#[tokio::test]
-async fn runs_of_one_conversation_never_overlap() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn runs_of_one_conversation_never_overlap(directory: &Path) {
+    let ledger = open(directory);
     let of = |conversation: &str, second| TaskSpec {
         source: Source { conversation_id: conversation.to_owned(), ..Source::default() },
         created_at: at(second),
@@ -90,10 +107,8 @@ async fn runs_of_one_conversation_never_overlap() {
     assert_eq!(leased_ids(&ledger, 9).await, [ids[1]]);
 }
 
-#[tokio::test]
-async fn limits_of_the_webhook_and_of_all_runs_hold() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn limits_of_the_webhook_and_of_all_runs_hold(directory: &Path) {
+    let ledger = open(directory);
     for name in ["w", "w", "w", "v", "v"] {
         let spec = TaskSpec { webhook: webhook(name), webhook_concurrency: Some(2), ..task_spec() };
         accept_one(&ledger, spec).await;
@@ -107,10 +122,8 @@ async fn limits_of_the_webhook_and_of_all_runs_hold() {
     assert!(ledger.lease(all).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn failed_attempts_wait_longer_and_end_as_a_dead_letter_that_answers() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn failed_attempts_wait_longer_and_end_as_a_dead_letter_that_answers(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     let mut second = 0;
     for attempt in 1..=3 {
@@ -135,20 +148,16 @@ async fn failed_attempts_wait_longer_and_end_as_a_dead_letter_that_answers() {
     assert_eq!(ledger.tasks(dead).await.unwrap()[0].spec.id, id);
 }
 
-#[tokio::test]
-async fn failure_that_trying_again_cannot_help_is_final() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn failure_that_trying_again_cannot_help_is_final(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     leased(&ledger, 0).await.unwrap();
     let task = ledger.finish(id, 1, failed(Code::AgentRefused), vec![], at(0)).await.unwrap();
     assert_eq!(task.state, TaskState::Dead);
 }
 
-#[tokio::test]
-async fn retry_after_of_the_other_side_wins() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn retry_after_of_the_other_side_wins(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     leased(&ledger, 0).await.unwrap();
     let finish = Finish::Failed { reason: reason(Code::AgentFailed), result: None, retry_after: Some(60 * MINUTE) };
@@ -156,10 +165,8 @@ async fn retry_after_of_the_other_side_wins() {
     assert_eq!(task.not_before, after(0, 60 * MINUTE));
 }
 
-#[tokio::test]
-async fn released_attempt_is_not_spent_and_its_number_fences() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn released_attempt_is_not_spent_and_its_number_fences(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     for attempt in 1..=5 {
         leased(&ledger, i64::from(attempt)).await.unwrap();
@@ -177,14 +184,12 @@ async fn released_attempt_is_not_spent_and_its_number_fences() {
     assert_eq!(twice.code(), Code::StaleAttempt);
 }
 
-#[tokio::test]
-async fn running_tasks_are_interrupted_at_boot_and_run_again_only_when_released() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn running_tasks_are_interrupted_at_boot_and_run_again_only_when_released(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     leased(&ledger, 0).await.unwrap();
     assert_eq!(ledger.interrupted().await.unwrap().len(), 0, "not while it runs");
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     let interrupted = ledger.interrupted().await.unwrap();
     assert_eq!((interrupted[0].task, interrupted[0].attempt), (id, 1));
     assert!(leased(&ledger, 0).await.is_none());
@@ -194,10 +199,8 @@ async fn running_tasks_are_interrupted_at_boot_and_run_again_only_when_released(
     assert_eq!(leased(&ledger, 0).await.unwrap().attempt, 2);
 }
 
-#[tokio::test]
-async fn unchecked_task_never_runs_and_redriving_is_no_way_around() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn unchecked_task_never_runs_and_redriving_is_no_way_around(directory: &Path) {
+    let ledger = open(directory);
     let spec = task_spec();
     let id = spec.id;
     let task = NewTask { lookup: Some(lookup()), ..new_task(spec) };
@@ -206,7 +209,7 @@ async fn unchecked_task_never_runs_and_redriving_is_no_way_around() {
     assert_eq!(ledger.due_checks(at(0), 9).await.unwrap()[0].0.spec.id, id);
     ledger.checked(id, Err((reason(Code::ReplyUnavailable), MINUTE)), vec![], at(0)).await.unwrap();
     assert!(ledger.due_checks(at(59), 9).await.unwrap().is_empty());
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert_eq!(ledger.due_checks(at(60), 9).await.unwrap().len(), 1);
     ledger.checked(id, Ok(false), vec!["no".to_owned()], at(60)).await.unwrap();
     assert_eq!(state(&ledger, id).await, TaskState::Refused);
@@ -221,10 +224,8 @@ async fn unchecked_task_never_runs_and_redriving_is_no_way_around() {
     assert_eq!(wrong.code(), Code::WrongState);
 }
 
-#[tokio::test]
-async fn cancelling_ends_what_waits_and_asks_what_runs() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn cancelling_ends_what_waits_and_asks_what_runs(directory: &Path) {
+    let ledger = open(directory);
     let waiting = accept_one(&ledger, task_spec()).await;
     assert_eq!(ledger.cancel(waiting, at(1)).await.unwrap().state, TaskState::Cancelled);
     assert_eq!(ledger.cancel(waiting, at(1)).await.unwrap_err().code(), Code::WrongState);
@@ -243,10 +244,8 @@ async fn cancelling_ends_what_waits_and_asks_what_runs() {
     assert_eq!(ledger.cancel(TaskId(id_of(5)), at(3)).await.unwrap_err().code(), Code::NotFound);
 }
 
-#[tokio::test]
-async fn parts_of_an_answer_go_one_after_the_other() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn parts_of_an_answer_go_one_after_the_other(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     leased(&ledger, 0).await.unwrap();
     let answers = ["a", "b", "c"].map(str::to_owned).to_vec();
@@ -269,10 +268,8 @@ async fn parts_of_an_answer_go_one_after_the_other() {
     assert_eq!(ledger.outbox_of(Some(id), None).await.unwrap()[0].url.as_deref(), Some("https://x"));
 }
 
-#[tokio::test]
-async fn call_that_may_have_gone_out_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn call_that_may_have_gone_out_says_so(directory: &Path) {
+    let ledger = open(directory);
     let mut accept = accept(vec![]);
     accept.outbox.push(outbox_item(Some(accept.delivery.id), 0, 1));
     let id = accept.outbox[0].id;
@@ -288,30 +285,26 @@ async fn call_that_may_have_gone_out_says_so() {
     again(&ledger, Some(Code::TimedOut)).await;
     assert!(claim(&ledger, 10).await.unwrap().1, "a timeout does");
     again(&ledger, None).await;
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert!(claim(&ledger, 10).await.unwrap().1, "doubt stays");
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     let (item, in_doubt) = claim(&ledger, 10).await.expect("what was being sent at the end is due again");
     assert!(in_doubt);
     assert_eq!(item.attempts, 5);
 }
 
-#[tokio::test]
-async fn crash_while_sending_leaves_doubt() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn crash_while_sending_leaves_doubt(directory: &Path) {
+    let ledger = open(directory);
     let mut accept = accept(vec![]);
     accept.outbox.push(outbox_item(None, 0, 1));
     ledger.accept(accept).await.unwrap();
     assert!(!ledger.claim_outbox(at(0), 9).await.unwrap()[0].1);
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert!(ledger.claim_outbox(at(0), 9).await.unwrap()[0].1);
 }
 
-#[tokio::test]
-async fn log_is_read_from_any_line_and_its_limit_announces_itself() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn log_is_read_from_any_line_and_its_limit_announces_itself(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, task_spec()).await;
     let line = |text: String| LogLine { at: at(0), attempt: 1, kind: "agent".to_owned(), text };
     for chunk in 0..30 {
@@ -339,10 +332,8 @@ async fn log_is_read_from_any_line_and_its_limit_announces_itself() {
     assert_eq!(nobody.code(), Code::NotFound);
 }
 
-#[tokio::test]
-async fn conversations_and_generations_are_kept() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn conversations_and_generations_are_kept(directory: &Path) {
+    let ledger = open(directory);
     assert_eq!(ledger.conversation("c").await.unwrap(), Conversation::default());
     let conversation =
         Conversation { session_id: Some("s".to_owned()), session_cost_usd: 0.5, turns: 2, begun_by: None };
@@ -353,15 +344,13 @@ async fn conversations_and_generations_are_kept() {
         .await
         .unwrap()
         .unwrap();
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert_eq!(ledger.conversation("c").await.unwrap(), conversation);
     assert_eq!(ledger.generations().unwrap().into_iter().collect::<Vec<_>>(), [(webhook("w"), generation)]);
 }
 
-#[tokio::test]
-async fn happenings_go_on_counting_and_are_waited_for() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn happenings_go_on_counting_and_are_waited_for(directory: &Path) {
+    let ledger = open(directory);
     accept_one(&ledger, task_spec()).await;
     let kinds = |happenings: Vec<crate::ledger::rows::Happening>| -> Vec<String> {
         happenings.into_iter().map(|happening| happening.kind).collect()
@@ -374,27 +363,23 @@ async fn happenings_go_on_counting_and_are_waited_for() {
     leased(&ledger, 0).await.unwrap();
     assert_eq!(kinds(waiting.await.unwrap().unwrap()), ["task.started"]);
     assert_eq!(ledger.happenings(3, 10, Duration::from_millis(10)).await.unwrap(), []);
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     ledger.note("reconcile.applied", Some(webhook("w")), "3 changes".to_owned()).await.unwrap();
     assert_eq!(ledger.happenings(3, 10, MINUTE).await.unwrap()[0].seq, 4);
 }
 
-#[tokio::test]
-async fn pinned_revisions_are_those_of_tasks_that_have_not_ended() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn pinned_revisions_are_those_of_tasks_that_have_not_ended(directory: &Path) {
+    let ledger = open(directory);
     let of = |text: &str| TaskSpec { revision: Digest::of(text.as_bytes()), ..task_spec() };
     let ended = accept_one(&ledger, of("old")).await;
     accept_one(&ledger, of("new")).await;
     ledger.cancel(ended, at(0)).await.unwrap();
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert_eq!(ledger.pinned_revisions().await.unwrap(), [Digest::of(b"new")]);
 }
 
-#[tokio::test]
-async fn lists_are_newest_first_in_pages_and_filtered() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn lists_are_newest_first_in_pages_and_filtered(directory: &Path) {
+    let ledger = open(directory);
     let mut ids = Vec::new();
     for name in ["v", "w", "v", "w", "v"] {
         ids.push(accept_one(&ledger, TaskSpec { webhook: webhook(name), ..task_spec() }).await);
@@ -413,17 +398,15 @@ async fn lists_are_newest_first_in_pages_and_filtered() {
     assert_eq!(list(none).await, []);
 }
 
-#[tokio::test]
-async fn clock_set_back_by_ten_years_delays_by_no_more_than_the_backoff() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn clock_set_back_by_ten_years_delays_by_no_more_than_the_backoff(directory: &Path) {
+    let ledger = open(directory);
     let years: i64 = 10 * 365 * 24 * 3600;
     let id = accept_one(&ledger, task_spec()).await;
     leased(&ledger, years).await.unwrap();
     ledger.finish(id, 1, failed(Code::AgentFailed), vec![], at(years)).await.unwrap();
     // In the same process, and after a start at the old time.
     assert!(leased(&ledger, 0).await.is_none());
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert!(leased(&ledger, 0).await.is_none());
     assert_eq!(leased(&ledger, 5).await.unwrap().spec.id, id, "the first backoff is 5 seconds at most");
 }
@@ -438,17 +421,15 @@ fn in_conversation(name: &str) -> TaskSpec {
     TaskSpec { source, webhook_concurrency: Some(1), ..task_spec() }
 }
 
-#[tokio::test]
-async fn question_is_posted_waits_and_is_answered_once_by_a_child() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn question_is_posted_waits_and_is_answered_once_by_a_child(directory: &Path) {
+    let ledger = open(directory);
     let parent = accept_one(&ledger, in_conversation("talk")).await;
     assert_eq!(ledger.asking(&webhook("w"), "talk").await.unwrap(), None);
     leased(&ledger, 0).await.unwrap();
     let task = ledger.finish(parent, 1, asked(), vec!["which one?".to_owned()], at(1)).await.unwrap();
     assert_eq!((task.state, task.not_before), (TaskState::WaitingInput, after(1, MINUTE)));
     assert_eq!(ledger.outbox_of(Some(parent), None).await.unwrap()[0].text, "which one?");
-    let ledger = reopened(ledger, directory.path()).await;
+    let ledger = reopened(ledger, directory).await;
     assert_eq!(ledger.depth().await.unwrap().waiting_input, 1);
     assert_eq!(ledger.pinned_revisions().await.unwrap().len(), 1, "its child runs on the same revision");
     assert_eq!(ledger.asking(&webhook("v"), "talk").await.unwrap(), None, "another webhook has other rules");
@@ -471,10 +452,8 @@ async fn question_is_posted_waits_and_is_answered_once_by_a_child() {
     assert_eq!(leased_ids(&ledger, 3).await, [id]);
 }
 
-#[tokio::test]
-async fn who_was_asked_to_stop_asks_nothing_and_who_asks_can_be_stopped() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(directory.path());
+async fn who_was_asked_to_stop_asks_nothing_and_who_asks_can_be_stopped(directory: &Path) {
+    let ledger = open(directory);
     let id = accept_one(&ledger, in_conversation("talk")).await;
     leased(&ledger, 0).await.unwrap();
     ledger.cancel(id, at(0)).await.unwrap();

@@ -3,6 +3,7 @@
 use super::{Ledgers, Step};
 use crate::error::{Code, Error};
 use crate::ledger::rows::{Conversation, Deed, Generation, KeptAnswer, Suspension, Token};
+use crate::ledger::store::Failure;
 use crate::ledger::store::kept::ConversationRow;
 use crate::model::digest::Digest;
 use crate::model::ids::WebhookId;
@@ -21,7 +22,16 @@ impl Ledgers<'_, '_> {
 
     pub(super) fn put_generations(&mut self, generations: &[(WebhookId, Generation)]) -> Step<()> {
         for (webhook, generation) in generations {
-            self.tables.generations.put(webhook.as_str().as_bytes(), generation)?;
+            let key = webhook.as_str().as_bytes();
+            // Another node may be further: numbers never count down.
+            let is_further = match self.tables.generations.get(key) {
+                Ok(known) => known.is_some_and(|known| known.number > generation.number),
+                Err(Failure::Refused(_)) => false,
+                Err(storage) => return Err(storage),
+            };
+            if !is_further {
+                self.tables.generations.put(key, generation)?;
+            }
         }
         Ok(())
     }
@@ -54,7 +64,15 @@ impl Ledgers<'_, '_> {
 
     pub(super) fn put_tokens(&mut self, tokens: &[Token], deed: Option<&Deed>) -> Step<()> {
         for token in tokens {
-            self.tables.tokens.put(token.id.as_str().as_bytes(), token)?;
+            let key = token.id.as_str().as_bytes();
+            // A node that has not heard of a revocation does not undo it.
+            let revoked_at = match self.tables.tokens.get(key) {
+                Ok(known) => known.and_then(|known| known.revoked_at),
+                Err(Failure::Refused(_)) => None,
+                Err(storage) => return Err(storage),
+            };
+            let token = Token { revoked_at: revoked_at.or(token.revoked_at), ..token.clone() };
+            self.tables.tokens.put(key, &token)?;
         }
         if let Some(deed) = deed {
             self.record(deed);

@@ -18,7 +18,9 @@ impl Ledgers<'_, '_> {
     }
 
     pub(super) fn lease(&mut self, request: &LeaseRequest) -> Step<Option<Task>> {
-        while let Some(id) = self.memory.queue.next(request.running_max, request.now) {
+        // The limit is this node's.
+        let running_max = request.running_max.saturating_add(self.memory.elsewhere.len());
+        while let Some(id) = self.memory.queue.next(running_max, request.now) {
             match self.load(id) {
                 Ok((spec, mut row)) => {
                     let was = row.state;

@@ -23,7 +23,7 @@ pub use log::log_key;
 #[cfg(test)]
 pub use log::{LOG_BYTES_MAX, LOG_LINES_MAX};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -51,6 +51,8 @@ pub struct Memory {
     pub dedupe: Dedupe,
     /// Running when the process started, and not ended since.
     pub interrupted: BTreeMap<TaskId, u32>,
+    /// Running on other nodes.
+    pub elsewhere: BTreeSet<TaskId>,
     pub dead: usize,
     pub first_seq: u64,
     pub next_seq: u64,
@@ -152,6 +154,9 @@ impl Ledgers<'_, '_> {
             }
         }
         self.count_dead(id, was, row.state)?;
+        if row.state != TaskState::Running {
+            self.memory.elsewhere.remove(&id);
+        }
         self.memory.queue.put(id, &live);
         *self.work = true;
         Ok(())
