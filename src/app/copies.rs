@@ -39,6 +39,7 @@ pub(super) fn copies(config: &Config, repository: &Repository, clock: &Clock, me
             rules: copies::manifest::Rules {
                 secret_env_patterns: rules.secret_env_patterns.clone(),
                 unsigned_allowed: rules.unsigned_allowed,
+                providers: rules.providers.clone(),
             },
             history: named.history,
             clock: clock.clone(),
@@ -105,6 +106,7 @@ pub async fn index_of(config: &Config, rules: Option<&copies::manifest::Rules>) 
     if let Some(rules) = rules {
         judged_by.secret_env_patterns.clone_from(&rules.secret_env_patterns);
         judged_by.unsigned_allowed = rules.unsigned_allowed;
+        judged_by.providers.clone_from(&rules.providers);
     }
     let judge = Judge::new(judged_by)?;
     let parts = Parts { judge, ..Parts::for_directory(&config.root, &config.data, Clock::System)? };

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use engine::tokens_at_rest;
 pub use runs::agent_config;
 
-use self::outside::{forward_secrets, outside, reviewer, targets};
+use self::outside::{forward_secrets, operated, outside, reviewer, targets};
 use crate::change::{self, Changes};
 use crate::config::Config;
 use crate::copies::Copied;
@@ -53,8 +53,10 @@ use crate::reconcile::source::{Bell, Source};
 use crate::reconcile::versions::Versions;
 use crate::reconcile::watch as watcher;
 use crate::repo::{self, Repository};
+use crate::respond::caller::Caller;
 use crate::respond::forward::Forward;
 use crate::respond::outbox::Sender;
+use crate::respond::pacing::Pacing;
 use crate::respond::permission::Checker;
 use crate::respond::transport::Transport;
 use crate::review::Reviews;
@@ -140,7 +142,6 @@ pub async fn start(config: Config) -> Result<Service> {
     let judge = Judge::new(rules(&config))?;
     let (activator, bell) = (Activator::default(), Bell::default());
     let pause = Pause::remembered(ledger.clone(), activator.clone(), bell.clone()).await?;
-    let transport = Transport::new()?;
 
     let reader = index.reader();
     let parts = Parts {
@@ -155,6 +156,8 @@ pub async fn start(config: Config) -> Result<Service> {
     };
     let (reconciler, published) = Reconciler::new(parts)?;
     let contents = reconciler.contents();
+    let (catalogue_sender, catalogue) = watch::channel(reconciler.catalogue());
+    let caller = Caller::new(Transport::new()?, secrets.clone(), catalogue, clock.clone());
     let mut publisher = routes::Publisher {
         routes: CurrentRoutes::default(),
         secrets: CurrentSecrets::default(),
@@ -177,7 +180,7 @@ pub async fn start(config: Config) -> Result<Service> {
             repository: config.settings.git.repository.clone().or(repository.location()?.map(|location| location.path)),
             bell: bell.clone(),
             stopped: Arc::clone(&stopped),
-            ..intake_options(&config, &reconciler.catalogue(), &secrets, &transport)
+            ..intake_options(&config, &reconciler.catalogue(), &secrets, &caller)
         },
     );
 
@@ -258,8 +261,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let known = runs::known_secrets(&config, known);
     let outward = Outward {
         workspaces: Workspaces::new(repository.clone(), config.data.join("workspaces"), workspace::Limits::default()),
-        transport: transport.clone(),
-        secrets: secrets.clone(),
+        caller: caller.clone(),
         known_secrets: known.clone(),
         published: published.clone(),
         ledger: ledger.clone(),
@@ -286,6 +288,7 @@ pub async fn start(config: Config) -> Result<Service> {
     let secrets_again = routes::keep_secrets(publisher.secrets.clone(), secrets.clone(), reader, stop.clone());
     spawn(&mut tasks, "secrets", secrets_again);
     let publish = move |published: &Published| {
+        catalogue_sender.send_replace(Arc::clone(&published.catalogue));
         publisher.publish(&published.state, published.served.digest, &published.catalogue);
     };
     activator.activate(Scope::Everything, "start");
@@ -345,7 +348,7 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "source", source.run(committed, stop.clone()));
     let reviews = Reviews {
         repository: repository.clone(),
-        reviewer: reviewer(&config, &repository, &transport, &secrets, &clock)?,
+        reviewer: reviewer(&config, &repository, &caller, &clock)?,
         provider: config.settings.git.provider.as_ref().and_then(|name| ProviderName::parse(name).ok()),
         rules: rules(&config),
         ledger: ledger.clone(),
@@ -359,9 +362,9 @@ pub async fn start(config: Config) -> Result<Service> {
     spawn(&mut tasks, "reviews", reviews.run(stop.clone()));
     let sender = Sender {
         ledger: ledger.clone(),
-        transport: transport.clone(),
-        secrets: secrets.clone(),
+        caller: caller.clone(),
         forward: Forward { targets: targets(&config), secrets: forward_secrets(&config, &secrets) },
+        pacing: Pacing::default(),
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
@@ -369,7 +372,7 @@ pub async fn start(config: Config) -> Result<Service> {
     if works {
         spawn(&mut tasks, "sender", sender.run(stop.clone()));
     }
-    let checker = Checker { ledger: ledger.clone(), transport, secrets, clock: clock.clone() };
+    let checker = Checker { ledger: ledger.clone(), caller, clock: clock.clone() };
     if works {
         spawn(&mut tasks, "checker", checker.run(stop.clone()));
     }
@@ -437,6 +440,7 @@ pub fn rules(config: &Config) -> Rules {
     Rules {
         secret_env_patterns: config.settings.secrets.env_allow.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
+        providers: operated(config),
     }
 }
 
@@ -460,7 +464,7 @@ fn author(config: &Config) -> repo::Author {
     repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
 }
 
-fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, transport: &Transport) -> intake::Options {
+fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, caller: &Caller) -> intake::Options {
     intake::Options {
         public_url: config.settings.server.public_url.clone(),
         unsigned_allowed: config.settings.secrets.allow_unsigned,
@@ -471,7 +475,7 @@ fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, tra
             .collect(),
         forward: targets(config),
         thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
-        outside: outside(secrets, transport),
+        outside: outside(secrets, caller),
         ..intake::Options::default()
     }
 }

@@ -8,29 +8,49 @@ use crate::error::Result;
 use crate::http::intake::Outside;
 use crate::model::forward::{Target, Targets};
 use crate::model::ids::ProviderName;
-use crate::model::provider::PreparedCall;
+use crate::model::provider::{Operated, PreparedCall, Settings};
 use crate::model::secret::{SecretSet, SecretValue};
 use crate::repo::Repository;
+use crate::respond::caller::{Asked, Caller};
 use crate::respond::proposal::Reviewer;
-use crate::respond::transport::Transport;
 use crate::seam::Clock;
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, names_secret};
 
 /// The calls that the intake may make while a sender waits, and where it keeps what handshakes bring.
-pub(super) fn outside(secrets: &Secrets, transport: &Transport) -> Outside {
-    let (kept, secrets, transport) = (secrets.clone(), secrets.clone(), transport.clone());
+pub(super) fn outside(secrets: &Secrets, caller: &Caller) -> Outside {
+    let (kept, caller) = (secrets.clone(), caller.clone());
     Outside {
         call: Some(Arc::new(move |provider: ProviderName, call: PreparedCall, given: Option<Arc<SecretSet>>| {
-            let (secrets, transport) = (secrets.clone(), transport.clone());
+            let caller = caller.clone();
             Box::pin(async move {
-                let secrets = given.unwrap_or_else(|| Arc::new(secrets.for_calls(&provider)));
-                let filled = call.fill(&BTreeMap::new(), &secrets)?;
-                let answer = transport.exchange(&filled).await.map_err(|none| none.error)?;
+                let context = BTreeMap::new();
+                let answer = match given {
+                    Some(secrets) => caller.transport().exchange(&call.fill(&context, &secrets)?).await,
+                    None => {
+                        let asked = Asked { provider: &provider, call: &call, context: &context, page: None };
+                        caller.exchange(asked).await
+                    }
+                };
+                let answer = answer.map_err(|none| none.error)?;
                 Ok((answer.status, answer.body))
             })
         })),
         keep: Some(Arc::new(move |webhook, slot, value| kept.keep_of_handshake(webhook, slot, value))),
     }
+}
+
+/// What the operator's tables say about where credentials of providers may go.
+pub(super) fn operated(config: &Config) -> BTreeMap<String, Operated> {
+    let of_table = |(name, table): (&String, &BTreeMap<String, String>)| {
+        let credentials = table.keys().any(|key| names_secret(key));
+        let settings = Settings::new(table.iter().filter(|(key, _)| !names_secret(key)).map(owned).collect());
+        (name.clone(), Operated::new(credentials, &settings))
+    };
+    config.settings.providers.iter().map(of_table).collect()
+}
+
+fn owned((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
 }
 
 /// Where `forward` commands may post; the addresses were checked with the settings.
@@ -49,14 +69,12 @@ pub(super) fn forward_secrets(config: &Config, secrets: &Secrets) -> BTreeMap<St
 pub(super) fn reviewer(
     config: &Config,
     repository: &Repository,
-    transport: &Transport,
-    secrets: &Secrets,
+    caller: &Caller,
     clock: &Clock,
 ) -> Result<Option<Reviewer>> {
     let Some(location) = repository.location()? else { return Ok(None) };
     Ok(Some(Reviewer {
-        transport: transport.clone(),
-        secrets: secrets.clone(),
+        caller: caller.clone(),
         clock: clock.clone(),
         host: location.host.unwrap_or_else(|| "localhost".to_owned()),
         repository: config.settings.git.repository.clone().unwrap_or(location.path),

@@ -12,6 +12,7 @@ use crate::http::api::state::{
 };
 use crate::model::entry::{self, WebhookEntry};
 use crate::model::ids::SkillName;
+use crate::model::provider::Definition;
 use crate::model::provider::facts::Facts;
 use crate::model::snapshot::skill_path;
 use crate::reconcile::pass::Published;
@@ -86,18 +87,7 @@ impl Look<'_> {
                 diagnostics: entry.diagnostics.clone(),
             })
             .collect();
-        let providers = self
-            .newest
-            .catalogue
-            .iter()
-            .map(|definition| ProviderView {
-                name: definition.name().clone(),
-                title: definition.title().to_owned(),
-                source: definition.path().to_owned(),
-                secret_slots: definition.slots().map(|(slot, _)| slot.to_owned()).collect(),
-                facts: Facts::of(definition),
-            })
-            .collect();
+        let providers = self.newest.catalogue.iter().map(|definition| self.provider(definition)).collect();
         IndexView {
             digest: self.newest.state.digest,
             revision: self.newest.served.digest,
@@ -133,6 +123,21 @@ impl Look<'_> {
         conditions.extend(self.recording(&name, entry.generation));
         conditions.extend(self.copying(&name, entry.generation));
         WebhookView { spec: entry.spec.clone(), generation: entry.generation, conditions, diagnostics: held }
+    }
+
+    fn provider(&self, definition: &Definition) -> ProviderView {
+        let name = definition.name();
+        let (settings, held) = (self.secrets.settings(name), self.secrets.for_calls(name));
+        let unfinished = definition.unfinished(&settings, &held).into_iter();
+        ProviderView {
+            name: name.clone(),
+            title: definition.title().to_owned(),
+            source: definition.path().to_owned(),
+            secret_slots: definition.slots().map(|(slot, _)| slot.to_owned()).collect(),
+            credential: definition.in_force(&settings, &held).describe(),
+            unfinished_credentials: unfinished.map(|way| way.to_string()).collect(),
+            facts: Facts::of(definition),
+        }
     }
 
     fn readiness(&self, entry: &WebhookEntry) -> (bool, &'static str, String) {

@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::ledger::{self, SharedSettings};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::ids::ProviderName;
+use crate::model::provider::InForce;
 use crate::model::provider::schema::SlotUse;
 use crate::repo::{Options, Repository};
 use crate::worker::agent::{self, smoke};
@@ -328,26 +329,34 @@ fn secrets(config: &Config) -> Vec<(&'static str, Found)> {
     if missing.is_empty() { vec![("secrets", Found::Good(format!("{set} webhooks have theirs")))] } else { missing }
 }
 
-/// One row a provider whose webhooks are served but whose answers have no token.
+/// One row a provider whose webhooks are served and that takes answers: what they are sent with.
 fn answers(config: &Config) -> Vec<(&'static str, Found)> {
     let (Ok(look), Ok(secrets)) = (files::look(config), trigger::secrets(config)) else { return Vec::new() };
     let served = look.judgement.desired.webhooks.values().map(|(spec, _)| spec);
     let served = served.filter(|spec| spec.enabled && secrets.for_webhook(spec).slots().next().is_some());
     let providers: BTreeSet<&ProviderName> = served.map(|spec| &spec.provider).collect();
-    let mut missing = Vec::new();
+    let mut rows = Vec::new();
     for provider in providers {
         let Some(definition) = look.catalogue.get(provider.as_str()) else { continue };
-        let mut wanted =
-            definition.slots().filter(|(_, usage)| *usage == SlotUse::Reply).map(|(slot, _)| slot).peekable();
-        let Some(first) = wanted.peek().copied() else { continue };
-        let set = secrets.for_calls(provider);
-        if !wanted.any(|slot| set.slots().any(|known| known == slot)) {
-            let found = format!("`{provider}` has no token here: runs happen, their answers wait");
-            let hint = format!("name its variable in skillhook.toml: `[providers.{provider}]`, `{first}_env = \"…\"`");
-            missing.push(("answers", Found::Care(found, hint)));
-        }
+        let Some((first, _)) = definition.slots().find(|(_, usage)| *usage == SlotUse::Reply) else { continue };
+        let (settings, held) = (secrets.settings(provider), secrets.for_calls(provider));
+        let in_force = definition.in_force(&settings, &held);
+        let found = match (definition.unfinished(&settings, &held).first(), &in_force) {
+            (Some(way), _) => Found::Care(
+                format!("`{provider}`: {way}; in force: {}", in_force.describe()),
+                format!("complete `[providers.{provider}]` in skillhook.toml"),
+            ),
+            (None, InForce::Nothing) => Found::Care(
+                format!("`{provider}` has no token here: runs happen, their answers wait"),
+                format!("name its variable in skillhook.toml: `[providers.{provider}]`, `{first}_env = \"…\"`"),
+            ),
+            (None, InForce::Got(_) | InForce::Held(_)) => {
+                Found::Good(format!("`{provider}` is called with {}", in_force.describe()))
+            }
+        };
+        rows.push(("answers", found));
     }
-    missing
+    rows
 }
 
 /// The file that a name on the PATH leads to, or the path itself.

@@ -63,7 +63,7 @@ exits! {
     Refused:
         DataDirectoryBusy MethodNotAllowed BodyTooLarge NotVerified RateLimited WebhookDisabled PruneHeld
         NothingToPropose ProposalFailed RollbackRefused
-        StaleAttempt WrongState AgentRefused ReplyRefused PermissionDenied TokenMissing ScopeMissing Outdated
+        StaleAttempt WrongState AgentRefused ReplyRefused CredentialRefused PermissionDenied TokenMissing ScopeMissing Outdated
         BudgetSpent ApprovalRefused ApprovalVoid
         CopyConflict Conflict StillReferenced BuiltinStays Refused;
     TimedOut:

@@ -19,6 +19,9 @@ const PROVIDERS: &str = "
 # [providers.github]
 # api_token_env = \"GITHUB_TOKEN\"
 # bot_login = \"my-bot\"
+# A GitHub App instead of a token: its tokens are got when they are needed.
+# app_id = \"123456\"
+# app_private_key_file = \"/etc/skillhook/github-app.pem\"
 ";
 
 /// The text of the file.
@@ -92,8 +95,9 @@ mod tests {
         let values = values
             .filter_map(|line| line.strip_prefix("# "))
             .filter(|line| line.starts_with('[') || line.contains(" = "));
-        let values: Vec<&str> =
-            values.filter(|line| !line.contains("api_token_env") && !line.contains("bot_login")).collect();
+        let values: Vec<&str> = values
+            .filter(|line| !["api_token_env", "bot_login", "app_"].iter().any(|it| line.starts_with(it)))
+            .collect();
         assert!(values.len() > 20, "{text}");
         assert_eq!(load(&values.join("\n")), Settings::default());
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{HEAD_BYTES_MAX, ObjectId, damaged};
 use crate::error::Result;
 use crate::model::digest::Digest;
+use crate::model::provider::Operated;
 use crate::model::revision::{CommitId, FileRef, Revision, check_path};
 
 /// The form of manifests and heads that this program writes.
@@ -43,6 +44,9 @@ pub struct Manifest {
 pub struct Rules {
     pub secret_env_patterns: Vec<String>,
     pub unsigned_allowed: bool,
+    /// Which hosts the operator names for each provider, and whether there are credentials for it; never one of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers: BTreeMap<String, Operated>,
 }
 
 /// A file of a revision.

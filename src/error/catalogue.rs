@@ -134,6 +134,7 @@ codes! {
     ReplyUnavailable = "0802", 503, Backoff, "the source does not answer";
     ReplyTarget = "0803", 422, HumanNeeded, "the address of the reply is not allowed";
     PermissionDenied = "0804", 403, Never, "the actor may not start runs";
+    CredentialRefused = "0805", 502, HumanNeeded, "the provider gives no token";
     TokenMissing = "0810", 401, HumanNeeded, "the request needs a valid token";
     ScopeMissing = "0811", 403, HumanNeeded, "the token may not do this";
     Outdated = "0812", 412, HumanNeeded, "the file has changed since it was read";

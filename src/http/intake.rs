@@ -33,7 +33,7 @@ use crate::ledger::Ledger;
 use crate::model::forward::Targets;
 use crate::model::ids::{DeliveryId, ProviderName, TaskId, WebhookId};
 use crate::model::intake::{self, Assessment, Grounds, Lent, Plan, Unbelieved, Verified};
-use crate::model::provider::{FetchedKeys, Handshake, Headers, Incoming, KeyRequest, Response, Settings};
+use crate::model::provider::{self, FetchedKeys, Handshake, Headers, Incoming, KeyRequest, Response, Settings};
 use crate::model::routes::{Route, Routes};
 use crate::model::secret::SecretSet;
 use crate::model::spec::Action;
@@ -208,6 +208,7 @@ impl Intake {
                 self.refuse(&route, head, error.detail(&request.cache_key).into())
             }
             Ok(Thought::Plans { plans, verified }) => {
+                self.note_repetition(&arrived);
                 let about_us = plans.iter().any(|plan| self.options.is_about_us(plan));
                 match self.write(&arrived, head, plans, *verified).await {
                     Ok(written) => {
@@ -222,6 +223,14 @@ impl Intake {
             Err(refused) => self.refuse(&route, head, refused),
         };
         answer.header(HeaderName::from_static(INDEX_HEADER), &digest.to_string())
+    }
+
+    /// A sender that delivers once more says why: its operator's first question is whether we were too slow.
+    fn note_repetition(&self, arrived: &Arrived) {
+        if let Some((attempt, reason)) = provider::repetition(&arrived.route.definition, &arrived.incoming) {
+            let webhook = &arrived.route.spec.id;
+            tracing::info!(%webhook, attempt, reason, "the sender delivers once more");
+        }
     }
 
     fn incoming(&self, head: &Head, body: Bytes) -> Result<Incoming> {
@@ -402,6 +411,10 @@ impl Intake {
                 if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
                     answer = answer.header(name, value);
                 }
+            }
+            let stops = route.definition.document().sender.stop_status;
+            if let Some(status) = stops.and_then(|status| StatusCode::from_u16(status).ok()) {
+                answer = answer.with_status(status);
             }
         }
         answer

@@ -9,7 +9,6 @@ use super::store::kept::{
     BodyRow, CallRow, DedupeKeyBytes, DedupeRow, LiveRow, OutboxRow, PendingRow, SpecRow, TaskRow,
 };
 use super::store::tables::join;
-use super::transition::approves;
 use super::{Accept, NewTask};
 use crate::error::{Code, Error, Result};
 use crate::model::ids::{DeliveryId, OutboxId, ProviderName, TaskId, WebhookId};
@@ -138,7 +137,7 @@ impl EncodedTask {
             name: spec.spec.command.to_string(),
             row: if state.is_terminal() { codec::encode(key, &live.task)? } else { codec::encode(key, &live)? },
             live,
-            needs_admission: spec.spec.run.approval.is_some() || approves(spec.spec.action).is_some(),
+            needs_admission: spec.spec.run.approval.is_some() || spec.spec.action.decides().is_some(),
             came_later: spec.spec.delivery.is_some(),
             continues: continues_now,
             calls,

@@ -159,6 +159,7 @@ mod tests {
             url: None,
             delivery_id: None,
             delivery_id_signed: false,
+            pressed: None,
         }
     }
 

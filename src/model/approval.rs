@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::ids::TaskId;
-use super::provider::PreparedCall;
+use super::provider::{PreparedCall, ReplyTraits};
 use super::task::{Task, TaskSpec};
 use super::untrusted::Outgoing;
 use crate::error::{Code, Error, Result};
@@ -24,6 +24,9 @@ const SHOWN_CHARS: usize = 12;
 const NAMED_CHARS_MIN: usize = 6;
 /// Longest reason of a person that is kept, in characters.
 const REASON_CHARS_MAX: usize = 500;
+
+/// So many approvers are named at the source: a message with buttons must not grow long.
+const NAMES_SHOWN_MAX: usize = 20;
 
 /// Under which terms a run may begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +170,7 @@ pub fn announcement(spec: &TaskSpec) -> String {
     let who = match (terms.approvers.as_slice(), terms.self_approval) {
         ([], true) => "Anyone who may start runs here can decide".to_owned(),
         ([], false) => "Anyone who may start runs here, except whoever asked, can decide".to_owned(),
-        (names, _) => format!("These can decide: `{}`", names.join("`, `")),
+        (names, _) => format!("These can decide: {}", listed(names)),
     };
     let prefix = spec.prefixes.first().map(|prefix| format!("{prefix} ")).unwrap_or_default();
     let (digest, id) = (shown(&spec.prompt), spec.id);
@@ -180,12 +183,43 @@ pub fn announcement(spec: &TaskSpec) -> String {
     )
 }
 
+fn listed(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMES_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(NAMES_SHOWN_MAX);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
 fn span(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60) {
         (0, 0) => format!("{seconds} seconds"),
         (0, minutes) => format!("{minutes} minutes"),
         (hours, _) => format!("{hours} hours"),
     }
+}
+
+/// The call that asks at the source: with buttons where the provider has them, which carry the task and the digest of
+/// its prompt.
+pub fn asking(call: &PreparedCall, spec: &TaskSpec) -> PreparedCall {
+    let known = [("task", spec.id.to_string()), ("digest", shown(&spec.prompt))];
+    let known = known.map(|(name, value)| (name.to_owned(), value)).into();
+    match call.reply.as_ref().and_then(|traits| traits.approval.as_ref()) {
+        Some(asking) => beside(call, asking.settled(&known)),
+        None => call.clone(),
+    }
+}
+
+/// The call that says that a question is decided: in its place, where the provider can do that.
+pub fn deciding(call: &PreparedCall) -> PreparedCall {
+    match call.reply.as_ref().and_then(|traits| traits.decided.as_ref()) {
+        Some(decided) => beside(call, (**decided).clone()),
+        None => call.clone(),
+    }
+}
+
+/// A call that goes to the same place as another one.
+fn beside(call: &PreparedCall, other: PreparedCall) -> PreparedCall {
+    let traits = call.reply.clone().map(|traits| Box::new(ReplyTraits { approval: None, decided: None, ..*traits }));
+    PreparedCall { spacing: call.spacing.clone(), reply: traits, ..other }
 }
 
 /// Told at the source when nobody decided in time.

@@ -16,11 +16,13 @@ mod webhook;
 
 pub use agent::{AgentFile, check_agent};
 
+use std::collections::BTreeMap;
+
 use self::report::Report;
 use super::diagnostic::Diagnostic;
 use super::frontmatter::{Document, Fields, KeyPath};
 use super::ids::SkillName;
-use super::provider::Catalogue;
+use super::provider::{Catalogue, Operated};
 use super::raw::{RawWebhook, Text};
 use super::spec::SkillConfig;
 use crate::error::Code;
@@ -39,12 +41,18 @@ pub struct Rules {
     pub secret_env_patterns: Vec<String>,
     /// Whether `requires_signature: false` may be written at all.
     pub unsigned_allowed: bool,
+    /// What decides where definitions of the repository may take credentials, by provider.
+    pub providers: BTreeMap<String, Operated>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let patterns = ["SKILLHOOK_SECRET_*", "*_WEBHOOK_SECRET", "*_SIGNING_SECRET"];
-        Self { secret_env_patterns: patterns.map(str::to_owned).into(), unsigned_allowed: false }
+        Self {
+            secret_env_patterns: patterns.map(str::to_owned).into(),
+            unsigned_allowed: false,
+            providers: BTreeMap::new(),
+        }
     }
 }
 

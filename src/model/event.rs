@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::TaskId;
+
 /// What a provider definition extracts from one delivery (or from one item of a batch).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -27,6 +29,26 @@ pub struct Event {
     pub delivery_id: Option<String>,
     /// Whether the signature covers that id; if not, the body decides about duplicates too.
     pub delivery_id_signed: bool,
+    /// A button that decides about a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressed: Option<Pressed>,
+}
+
+/// Somebody pressed a button of ours under a question whether a task may run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressed {
+    pub approve: bool,
+    pub task: TaskId,
+    /// The digest of the prompt, or its beginning, as it stood under the question.
+    pub digest: String,
+}
+
+impl Pressed {
+    /// From what the button carries: the id of the task, and the digest.
+    pub fn parse(approve: bool, about: &str) -> Option<Self> {
+        let (task, digest) = about.trim().split_once(' ')?;
+        Some(Self { approve, task: TaskId::parse(task).ok()?, digest: digest.to_owned() })
+    }
 }
 
 /// Who caused the event, as the payload tells it.

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::call::{Address, Found, Prefix};
 use super::condition::{Compiled, clip};
-use super::event::Event;
+use super::event::{Event, Pressed};
 use super::glob;
 use super::ids::CommandName;
 use super::spec::{CommandSpec, MatchMode, WebhookSpec};
@@ -78,6 +78,8 @@ struct Rule {
     conditions: Option<Compiled>,
     priority: i32,
     requires_prefix: bool,
+    /// Whether it approves or rejects.
+    decides: Option<bool>,
 }
 
 /// Whom the text calls.
@@ -130,6 +132,9 @@ impl Matcher {
         if event.noop {
             return self.nothing(format!("`{}` asks for nothing", event.name));
         }
+        if let Some(pressed) = &event.pressed {
+            return self.press(pressed, event, payload);
+        }
         let called = self.called(event);
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(self.rules.len());
         for (index, rule) in self.rules.iter().enumerate() {
@@ -145,6 +150,25 @@ impl Matcher {
             });
         }
         self.conclude(event, &called, outcomes)
+    }
+
+    /// A button runs the one command that does what it says, whatever that is called here.
+    fn press(&self, pressed: &Pressed, event: &Event, payload: &Value) -> Decision {
+        let word = if pressed.approve { "approves" } else { "rejects" };
+        let mut found = false;
+        let outcomes = self.rules.iter().map(|rule| {
+            if rule.decides != Some(pressed.approve) {
+                return Err(format!("a button was pressed that {word}"));
+            }
+            if found {
+                return Err(format!("another command {word} already"));
+            }
+            let why = rule.and_conditions(format!("a button was pressed that {word}"), payload)?;
+            found = true;
+            Ok((String::new(), why))
+        });
+        let outcomes = outcomes.collect();
+        self.conclude(event, &Called::Silence { why: format!("no command {word} here") }, outcomes)
     }
 
     fn called<'t>(&self, event: &'t Event) -> Called<'t> {
@@ -280,6 +304,7 @@ impl Rule {
             conditions,
             priority: command.priority,
             requires_prefix: command.requires_prefix,
+            decides: command.action.decides(),
         })
     }
 

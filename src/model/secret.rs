@@ -56,7 +56,12 @@ impl SecretSet {
         }
     }
 
-    /// The same, for chains.
+    /// Puts a value into a slot in place of what was there.
+    pub fn replace(&mut self, slot: impl Into<String>, value: SecretValue) {
+        self.0.insert(slot.into(), vec![value]);
+    }
+
+    /// The same as [`SecretSet::insert`], for chains.
     #[must_use]
     pub fn with(mut self, slot: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         self.insert(slot, SecretValue::new(value));

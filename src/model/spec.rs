@@ -164,6 +164,21 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it approves or rejects; `None` for all others.
+    pub fn decides(self) -> Option<bool> {
+        match self {
+            Action::Approve => Some(true),
+            Action::Reject => Some(false),
+            Action::CreateTask
+            | Action::Comment
+            | Action::Ask
+            | Action::Respond
+            | Action::Forward
+            | Action::Help
+            | Action::Status => None,
+        }
+    }
+
     /// Whether the rendered template is the prompt of an agent.
     pub fn runs_agent(self) -> bool {
         match self {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::approval::{Approval, Given};
 use super::change::Authority;
 use super::digest::Digest;
+use super::event::Pressed;
 use super::ids::{AgentName, CommandName, DeliveryId, ProviderName, SkillName, TaskId, WebhookId};
 use super::spec::Action;
 use crate::error::{Code, Error};
@@ -61,6 +62,9 @@ pub struct Source {
     /// A person has agreed to the change that an earlier task had shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<Agreed>,
+    /// The button that somebody pressed to decide about a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressed: Option<Pressed>,
 }
 
 /// What came of a change that a person has agreed to.

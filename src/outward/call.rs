@@ -9,6 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::provider::{Allowed, Definition, Offered};
 use crate::model::task::{Calls, TaskSpec};
 use crate::model::untrusted;
+use crate::respond::caller::Asked as Sent;
 
 /// Longest answer that a run gets, in bytes of JSON.
 const ANSWER_BYTES_MAX: usize = 48 * 1024;
@@ -56,15 +57,15 @@ impl Outward {
             )
         })?;
         let definition = self.definition(&granted.provider)?;
-        let settings = self.secrets.settings(definition.name());
+        let settings = self.caller.settings(definition.name());
         let values = with_home(&definition, &granted, task.run.calls.as_ref(), asked.values);
         let (call, context) = definition.operation(&granted.operation, &granted.bound, &values, &settings)?;
-        let filled = call.fill(&context, &self.secrets.for_calls(definition.name()))?;
-        let answer = self.transport.exchange(&filled).await.map_err(|none| none.error)?;
+        let sent = Sent { provider: definition.name(), call: &call, context: &context, page: None };
+        let answer = self.caller.exchange(sent).await.map_err(|none| none.error)?;
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
         let succeeded = call.succeeded(answer.status, body.as_ref());
         tracing::info!(task = %task.id, provider = %granted.provider, operation = %granted.operation, status = answer.status, "a run asked a provider");
-        if filled.method != "GET" {
+        if call.method != "GET" {
             let what = format!("{} {}.{} {}", task.id, granted.provider, granted.operation, answer.status);
             self.ledger.note("run.call", None, what).await?;
         }

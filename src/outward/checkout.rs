@@ -42,7 +42,7 @@ impl Outward {
         let Some(checkout) = &task.run.checkout else {
             return blocking(move || workspaces.remove_checkout(&conversation)).await;
         };
-        let wanted = Wanted { task: task.id, parent: task.parent, target: self.target(checkout)? };
+        let wanted = Wanted { task: task.id, parent: task.parent, target: self.target(checkout).await? };
         let left_out = blocking(move || workspaces.check_out(&conversation, &wanted)).await?;
         if left_out > 0 {
             tracing::info!(task = %task.id, left_out, "files of the checkout are too large or lead elsewhere");
@@ -61,7 +61,7 @@ impl Outward {
                 .hint("a command gets one with `checkout: true`")
         })?;
         let definition = self.definition(checkout.provider.as_str())?;
-        let target = self.target(checkout)?;
+        let target = self.target(checkout).await?;
         if target.token.is_none() {
             return Err(Error::new(
                 Code::SecretMissing,
@@ -103,14 +103,14 @@ impl Outward {
         })
     }
 
-    fn target(&self, checkout: &Checkout) -> Result<Target> {
+    async fn target(&self, checkout: &Checkout) -> Result<Target> {
         let credential = self.definition(checkout.provider.as_str())?.git_credential().ok_or_else(|| {
             Error::new(Code::CheckoutFailed, format!("`{}` knows no repositories any more", checkout.provider))
         })?;
         Ok(Target {
             url: checkout.url.clone(),
             reference: checkout.reference.clone(),
-            token: self.token(&checkout.provider, &credential.slot),
+            token: self.caller.secret(&checkout.provider, &credential.slot).await?,
             user: credential.user,
         })
     }
@@ -118,8 +118,7 @@ impl Outward {
     fn reviewer(&self, checkout: &Checkout) -> Reviewer {
         let host = url::Url::parse(&checkout.url).ok().and_then(|url| url.host_str().map(str::to_owned));
         Reviewer {
-            transport: self.transport.clone(),
-            secrets: self.secrets.clone(),
+            caller: self.caller.clone(),
             clock: self.clock.clone(),
             host: host.unwrap_or_default(),
             repository: checkout.repository.clone(),

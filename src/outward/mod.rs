@@ -16,14 +16,12 @@ use tokio::sync::watch;
 
 use crate::error::{Code, Error, Result};
 use crate::ledger::Ledger;
-use crate::model::ids::ProviderName;
 use crate::model::provider::Definition;
 use crate::model::secret::SecretValue;
 use crate::model::untrusted::Outgoing;
 use crate::reconcile::pass::Published;
-use crate::respond::transport::Transport;
+use crate::respond::caller::Caller;
 use crate::seam::Clock;
-use crate::secrets::Secrets;
 use crate::workspace::Workspaces;
 
 pub use call::Asked;
@@ -33,8 +31,7 @@ pub use checkout::{Opened, PullRequest};
 #[derive(Clone)]
 pub struct Outward {
     pub workspaces: Workspaces,
-    pub transport: Transport,
-    pub secrets: Secrets,
+    pub caller: Caller,
     /// All secrets of this service, for taking them out of texts.
     pub known_secrets: Arc<dyn Fn() -> Vec<SecretValue> + Send + Sync>,
     pub published: watch::Receiver<Option<Published>>,
@@ -61,10 +58,6 @@ impl Outward {
     fn clean(&self, prefixes: &[String], text: &str) -> Result<String> {
         let outgoing = Outgoing::new(prefixes.iter().map(String::as_str))?;
         Ok(outgoing.knowing((self.known_secrets)()).clean(text).text)
-    }
-
-    fn token(&self, provider: &ProviderName, slot: &str) -> Option<SecretValue> {
-        self.secrets.for_calls(provider).first(slot).cloned()
     }
 }
 

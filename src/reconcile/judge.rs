@@ -8,7 +8,7 @@ use crate::model::check::{Checked, Rules, check_agent, check_skill};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::frontmatter::split;
 use crate::model::ids::{AgentName, SkillName};
-use crate::model::provider::{Catalogue, Definition, catalog};
+use crate::model::provider::{Catalogue, Definition, Operated, catalog, check_destinations};
 use crate::model::snapshot::{AgentFacts, Judged, SkillFacts};
 
 /// Judges files. The catalogue changes with the repository's own definitions.
@@ -48,7 +48,7 @@ impl Judge {
         self.problems.clear();
         let mut own = BTreeMap::new();
         for (path, bytes) in files {
-            match definition(path, bytes) {
+            match self.definition(path, bytes) {
                 Ok(definition) => drop(own.insert(path.clone(), definition)),
                 Err(faults) => {
                     self.problems.extend(faults);
@@ -95,6 +95,18 @@ impl Judge {
             ),
             Err(diagnostics) => Judged::Invalid(diagnostics),
         }
+    }
+
+    /// A definition of the repository, which takes credentials only where the operator or the shipped one of its name
+    /// does.
+    fn definition(&self, path: &str, bytes: &[u8]) -> Result<Definition, Vec<Diagnostic>> {
+        let parsed = definition(path, bytes)?;
+        let name = parsed.name().as_str();
+        let shipped = self.builtin.get(name).map(|definition| &**definition);
+        let nothing = Operated::default();
+        let operated = self.rules.providers.get(name).unwrap_or(&nothing);
+        let findings = check_destinations(&parsed, shipped, operated);
+        if findings.is_empty() { Ok(parsed) } else { Err(findings) }
     }
 }
 

@@ -9,17 +9,18 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::caller::{Asked, Caller};
 use super::forward::Forward;
-use super::transport::{Answer, RETRY_AFTER_MAX, Transport, retry_after};
+use super::pacing::Pacing;
+use super::transport::{Answer, NoAnswer, RETRY_AFTER_MAX, retry_after};
 use crate::error::{Code, Error};
 use crate::ledger::Ledger;
 use crate::ledger::rows::{OutboxItem, OutboxState, Purpose};
 use crate::model::backoff;
 use crate::model::ids::TaskId;
-use crate::model::provider::{FilledCall, PreparedCall, PreparedFind};
+use crate::model::provider::{PreparedCall, PreparedFind};
 use crate::model::task::Reason;
 use crate::seam::{Clock, random};
-use crate::secrets::Secrets;
 use crate::telemetry::event::{Event as _, OutboxCalled};
 use crate::telemetry::metrics::Metrics;
 
@@ -38,9 +39,9 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Sender {
     pub ledger: Ledger,
-    pub transport: Transport,
-    pub secrets: Secrets,
+    pub caller: Caller,
     pub forward: Forward,
+    pub pacing: Pacing,
     pub clock: Clock,
     pub metrics: Metrics,
 }
@@ -90,8 +91,14 @@ impl Sender {
 
     async fn send(&self, item: OutboxItem, may_be_there: bool) {
         let begun = Instant::now();
+        if let Some(turn) = self.pacing.turn(item.id, &item.provider, &item.call.spacing, self.clock.now()) {
+            return self.record(&item, OutboxState::Waiting, None, None, turn).await;
+        }
         let fate = self.attempt(&item, may_be_there).await;
         let now = self.clock.now();
+        if let Fate::Again { wait: Some(wait), .. } = &fate {
+            self.pacing.hold(&item.provider, &item.call.spacing, after(now, *wait));
+        }
         let tries_max = match item.purpose {
             Purpose::Ack => ACK_TRIES_MAX,
             Purpose::Reply | Purpose::Forward => REPLY_TRIES_MAX,
@@ -117,6 +124,18 @@ impl Sender {
         }
         .emit(&self.metrics);
         let reason = error.as_ref().map(Reason::from);
+        self.record(&item, state, url, reason, not_before).await;
+    }
+
+    /// Without a reason a call that waits was not tried: its turn has not come.
+    async fn record(
+        &self,
+        item: &OutboxItem,
+        state: OutboxState,
+        url: Option<String>,
+        reason: Option<Reason>,
+        not_before: Timestamp,
+    ) {
         let mut failures = 0_u32;
         while let Err(error) = self.ledger.outbox_done(item.id, state, url.clone(), reason.clone(), not_before).await {
             failures += 1;
@@ -145,30 +164,25 @@ impl Sender {
                 Err(fate) => return fate,
             }
         }
-        let secrets = self.secrets.for_calls(&item.provider);
-        let filled = match call.fill(&context(item), &secrets) {
-            Ok(filled) => filled,
-            Err(error) => return refused_at_home(error),
-        };
-        self.exchange(call, item, &filled, call.address_is_chosen()).await
+        let context = context(item);
+        let asked = Asked { provider: &item.provider, call, context: &context, page: None };
+        self.judged(call, item, self.caller.exchange(asked).await)
     }
 
     /// Receivers of such posts know repeated ones by their id.
     async fn forward(&self, item: &OutboxItem) -> Fate {
-        match self.forward.fill(item, self.clock.now()) {
-            Ok((filled, private)) => self.exchange(&item.call, item, &filled, !private).await,
-            Err(error) => refused_at_home(error),
-        }
+        let transport = self.caller.transport();
+        let outcome = match self.forward.fill(item, self.clock.now()) {
+            Ok((filled, true)) => transport.exchange(&filled).await,
+            Ok((filled, false)) => transport.exchange_guarded(&filled).await,
+            Err(error) => return without_answer(error),
+        };
+        self.judged(&item.call, item, outcome)
     }
 
-    async fn exchange(&self, call: &PreparedCall, item: &OutboxItem, filled: &FilledCall, guarded: bool) -> Fate {
-        let outcome = match guarded {
-            true => self.transport.exchange_guarded(filled).await,
-            false => self.transport.exchange(filled).await,
-        };
+    fn judged(&self, call: &PreparedCall, item: &OutboxItem, outcome: Result<Answer, NoAnswer>) -> Fate {
         match outcome {
-            Err(none) if none.error.code() == Code::ReplyTarget => Fate::GivenUp { error: none.error },
-            Err(none) => Fate::Again { error: none.error, wait: None },
+            Err(none) => without_answer(none.error),
             Ok(answer) => judge(call, item, &answer, self.clock.now()),
         }
     }
@@ -180,12 +194,12 @@ impl Sender {
         find: &PreparedFind,
     ) -> std::result::Result<Option<Option<String>>, Fate> {
         let Some((task, part)) = marked(&item.text) else { return Ok(None) };
-        let secrets = self.secrets.for_calls(&item.provider);
-        let mut filled = find.call.fill(&context(item), &secrets).map_err(refused_at_home)?;
+        let context = context(item);
         let marker = item.call.reply.as_ref().map(|traits| traits.marker).unwrap_or_default();
+        let mut page: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let again = |error| Fate::Again { error, wait: None };
-            let answer = self.transport.exchange(&filled).await.map_err(|none| again(none.error))?;
+            let asked = Asked { provider: &item.provider, call: &find.call, context: &context, page: page.as_deref() };
+            let answer = self.caller.exchange(asked).await.map_err(|none| without_answer(none.error))?;
             let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
             if !find.call.succeeded(answer.status, body.as_ref()) {
                 return Err(judge(&find.call, item, &answer, self.clock.now()));
@@ -193,8 +207,8 @@ impl Sender {
             if let Some(standing) = body.as_ref().and_then(|body| find.locate(body, marker, task, part)) {
                 return Ok(Some(standing.url));
             }
-            match next_page(&answer, &filled.url) {
-                Some(next) => filled.url = next,
+            match answer.next {
+                Some(next) => page = Some(next),
                 None => break,
             }
         }
@@ -221,10 +235,10 @@ fn context(item: &OutboxItem) -> BTreeMap<String, String> {
     BTreeMap::from([(name.to_owned(), item.text.clone()), ("since".to_owned(), item.created_at.to_string())])
 }
 
-/// Trouble before anything was sent: a secret may be set later, the rest never works.
-fn refused_at_home(error: Error) -> Fate {
+/// Trouble with sending: secrets may be set and machines may be reached later, the rest never works.
+fn without_answer(error: Error) -> Fate {
     match error.code() {
-        Code::SecretMissing => Fate::Again { error, wait: None },
+        Code::SecretMissing | Code::CredentialRefused | Code::ReplyUnavailable => Fate::Again { error, wait: None },
         _ => Fate::GivenUp { error },
     }
 }
@@ -236,6 +250,10 @@ fn judge(call: &PreparedCall, item: &OutboxItem, answer: &Answer, now: Timestamp
         return Fate::Sent { url: created };
     }
     let wait = retry_after(answer, now).or_else(|| asked_by(call, answer, body.as_ref(), now));
+    if call.asks_again(body.as_ref()) {
+        let message = "the source answered that the call may work later";
+        return Fate::Again { error: Error::new(Code::ReplyUnavailable, message), wait };
+    }
     match answer.status {
         408 | 425 | 429 | 500..=599 => {
             let message = format!("the source answered with status {}", answer.status);
@@ -245,7 +263,8 @@ fn judge(call: &PreparedCall, item: &OutboxItem, answer: &Answer, now: Timestamp
             Fate::Again { error: Error::new(Code::ReplyUnavailable, "the source asks for patience"), wait }
         }
         200..=299 => {
-            let message = "the source answered that the call did not work";
+            let why = call.complaint(body.as_ref()).map(|why| format!(": {why}")).unwrap_or_default();
+            let message = format!("the source answered that the call did not work{why}");
             Fate::GivenUp { error: Error::new(Code::ReplyRefused, message) }
         }
         status => {
@@ -286,16 +305,6 @@ fn marked(text: &str) -> Option<(TaskId, usize)> {
     Some((TaskId::parse(task).ok()?, part.checked_sub(1)?))
 }
 
-/// The next page by the `Link` header (RFC 8288), on the same server only: the request carries credentials.
-fn next_page(answer: &Answer, current: &str) -> Option<String> {
-    let links = answer.headers.get("link")?.to_str().ok()?;
-    let next = links.split(',').find(|link| link.contains("rel=\"next\""))?;
-    let target = next.split_once('<')?.1.split_once('>')?.0;
-    let current = url::Url::parse(current).ok()?;
-    let next = current.join(target).ok()?;
-    (next.origin() == current.origin()).then(|| next.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +331,7 @@ mod tests {
             if let Some(value) = header {
                 headers.insert("x-reset", HeaderValue::from_static(value));
             }
-            let wait = asked_by(&call, &Answer { status, headers, body: Bytes::new() }, Some(&body), now);
+            let wait = asked_by(&call, &Answer { status, headers, body: Bytes::new(), next: None }, Some(&body), now);
             wait.map(|wait| wait.as_secs())
         };
         let none = serde_json::json!({});
@@ -332,18 +341,5 @@ mod tests {
         assert_eq!(asked(429, None, serde_json::json!({"parameters": {"retry_after": 5}})), Some(5));
         assert_eq!(asked(429, Some("soon"), none.clone()), None);
         assert_eq!(asked(500, Some("7"), none), None);
-    }
-
-    #[test]
-    fn pages_are_followed_on_the_same_server_only() {
-        let page = |link: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("link", HeaderValue::from_str(link).unwrap());
-            next_page(&Answer { status: 200, headers, body: Bytes::new() }, "https://api.example/a?page=1")
-        };
-        let good = "<https://api.example/a?page=2>; rel=\"next\", <https://api.example/a?page=9>; rel=\"last\"";
-        assert_eq!(page(good).as_deref(), Some("https://api.example/a?page=2"));
-        assert_eq!(page("<https://evil.example/a?page=2>; rel=\"next\""), None);
-        assert_eq!(page("<https://api.example/a?page=1>; rel=\"prev\""), None);
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::transport::{Transport, retry_after};
+use super::caller::{Asked, Caller};
+use super::transport::retry_after;
 use crate::error::{Code, Error};
 use crate::ledger::Ledger;
 use crate::model::backoff;
@@ -15,7 +16,6 @@ use crate::model::ids::ProviderName;
 use crate::model::provider::PreparedLookup;
 use crate::model::task::{Reason, Task};
 use crate::seam::{Clock, random};
-use crate::secrets::Secrets;
 
 /// Look-ups in one round.
 const ROUND_MAX: usize = 16;
@@ -28,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug)]
 pub struct Checker {
     pub ledger: Ledger,
-    pub transport: Transport,
-    pub secrets: Secrets,
+    pub caller: Caller,
     pub clock: Clock,
 }
 
@@ -77,9 +76,8 @@ impl Checker {
     }
 
     async fn ask(&self, provider: &ProviderName, lookup: &PreparedLookup) -> Result<bool, (Error, Option<Duration>)> {
-        let secrets = self.secrets.for_calls(provider);
-        let filled = lookup.call.fill(&BTreeMap::new(), &secrets).map_err(|error| (error, None))?;
-        let answer = self.transport.exchange(&filled).await.map_err(|none| (none.error, None))?;
+        let asked = Asked { provider, call: &lookup.call, context: &BTreeMap::new(), page: None };
+        let answer = self.caller.exchange(asked).await.map_err(|none| (none.error, None))?;
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
         match (answer.status, body) {
             (200..=299, Some(body)) => Ok(lookup.judge(&body)),

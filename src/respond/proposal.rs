@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::transport::{Transport, retry_after};
+use super::caller::{Asked, Caller};
+use super::transport::retry_after;
 use crate::error::{Code, Error, Result};
 use crate::model::provider::{Definition, MarkState, PreparedCall, PreparedProposals, Review, ReviewState};
 use crate::seam::Clock;
-use crate::secrets::Secrets;
 
 /// Longest title in characters.
 const TITLE_CHARS_MAX: usize = 120;
@@ -21,8 +21,7 @@ const MARK_CHARS_MAX: usize = 140;
 /// Speaks with the provider that keeps one repository.
 #[derive(Clone, Debug)]
 pub struct Reviewer {
-    pub transport: Transport,
-    pub secrets: Secrets,
+    pub caller: Caller,
     pub clock: Clock,
     /// Where the repository is, for pages that people open.
     pub host: String,
@@ -44,7 +43,7 @@ impl Reviewer {
     /// touched: a new one is opened.
     ///
     /// # Errors
-    /// SH0408 without a token, SH0512 when the provider refuses, SH0802 when it does not answer.
+    /// SH0408 without a token, SH0805 when it is not given, SH0512 when the provider refuses, SH0802 when it does not answer.
     pub async fn bring(&self, definition: &Definition, wanted: &Wanted) -> Result<Review> {
         let calls = self.calls(definition)?;
         let mut context = self.context(&wanted.branch, &wanted.base);
@@ -88,12 +87,12 @@ impl Reviewer {
 
     /// Where a person opens a request by hand.
     pub fn page(&self, definition: &Definition, branch: &str, base: &str) -> Option<String> {
-        let calls = definition.proposals(&self.secrets.settings(definition.name()))?;
+        let calls = definition.proposals(&self.caller.settings(definition.name()))?;
         calls.page(&self.context(branch, base))
     }
 
     fn calls(&self, definition: &Definition) -> Result<PreparedProposals> {
-        let calls = definition.proposals(&self.secrets.settings(definition.name()));
+        let calls = definition.proposals(&self.caller.settings(definition.name()));
         calls.ok_or_else(|| Error::new(Code::ProposalFailed, format!("`{}` has no proposals", definition.name())))
     }
 
@@ -126,8 +125,8 @@ impl Reviewer {
         call: &PreparedCall,
         context: &BTreeMap<String, String>,
     ) -> Result<Value> {
-        let filled = call.fill(context, &self.secrets.for_calls(definition.name()))?;
-        let answer = self.transport.exchange(&filled).await.map_err(|none| none.error)?;
+        let asked = Asked { provider: definition.name(), call, context, page: None };
+        let answer = self.caller.exchange(asked).await.map_err(|none| none.error)?;
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
         if call.succeeded(answer.status, body.as_ref()) {
             return body.ok_or_else(|| unreadable("the answer is not JSON"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use reqwest::header::HeaderMap;
 
 use super::guard;
 use crate::error::{Code, Context as _, Error, Result};
@@ -32,8 +33,10 @@ pub struct Transport {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
+    pub headers: HeaderMap,
     pub body: Bytes,
+    /// The next page of a list, where there is one.
+    pub next: Option<String>,
 }
 
 /// No answer came.
@@ -94,8 +97,19 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body: body.freeze() })
+        let next = next_page(&headers, &call.url);
+        Ok(Answer { status, headers, body: body.freeze(), next })
     }
+}
+
+/// The next page by the `Link` header (RFC 8288), on the same server only: the request carries credentials.
+fn next_page(headers: &HeaderMap, current: &str) -> Option<String> {
+    let links = headers.get("link")?.to_str().ok()?;
+    let next = links.split(',').find(|link| link.contains("rel=\"next\""))?;
+    let target = next.split_once('<')?.1.split_once('>')?.0;
+    let current = url::Url::parse(current).ok()?;
+    let next = current.join(target).ok()?;
+    (next.origin() == current.origin()).then(|| next.to_string())
 }
 
 fn refuse(message: &str) -> NoAnswer {
@@ -173,13 +187,13 @@ pub fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::{HeaderMap, HeaderValue};
+    use reqwest::header::HeaderValue;
 
     fn asked(status: u16, name: &'static str, value: &str) -> Option<u64> {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_str(value).unwrap());
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        retry_after(&Answer { status, headers, body: Bytes::new() }, now).map(|wait| wait.as_secs())
+        retry_after(&Answer { status, headers, body: Bytes::new(), next: None }, now).map(|wait| wait.as_secs())
     }
 
     #[test]
@@ -190,5 +204,18 @@ mod tests {
         assert_eq!(asked(200, "x-ratelimit-reset", "1700000030"), None);
         assert_eq!(asked(429, "retry-after", "soon"), None);
         assert_eq!(asked(429, "retry-after", "1e12"), Some(86_400));
+    }
+
+    #[test]
+    fn pages_are_followed_on_the_same_server_only() {
+        let page = |link: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("link", HeaderValue::from_str(link).unwrap());
+            next_page(&headers, "https://api.example/a?page=1")
+        };
+        let good = "<https://api.example/a?page=2>; rel=\"next\", <https://api.example/a?page=9>; rel=\"last\"";
+        assert_eq!(page(good).as_deref(), Some("https://api.example/a?page=2"));
+        assert_eq!(page("<https://evil.example/a?page=2>; rel=\"next\""), None);
+        assert_eq!(page("<https://api.example/a?page=1>; rel=\"prev\""), None);
     }
 }

@@ -259,7 +259,7 @@ impl Reviews {
         }
         let reviewer = self.reviewer.as_ref()?;
         let keeps = |definition: &&Arc<Definition>| {
-            definition.proposes_to(&reviewer.host, &reviewer.secrets.settings(definition.name()))
+            definition.proposes_to(&reviewer.host, &reviewer.caller.settings(definition.name()))
         };
         catalogue.iter().find(keeps).cloned()
     }

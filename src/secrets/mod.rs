@@ -147,21 +147,26 @@ impl Secrets {
         beneath(&self.sources.directory, &format!("{HANDSHAKES}/{webhook}"))
     }
 
-    /// What authenticates calls to a provider: `SLOT_env` and `SLOT_file` of its table.
+    /// What authenticates calls to a provider: `SLOT_env`, `SLOT_file` and `SLOT_sealed` of its table.
     pub fn for_calls(&self, provider: &ProviderName) -> SecretSet {
         let mut set = SecretSet::new();
         let Some(table) = self.sources.providers.get(provider.as_str()) else { return set };
         for (key, value) in table {
-            let found = match (key.strip_suffix("_env"), key.strip_suffix("_file")) {
-                (Some(slot), _) => self.variable(value).map(|found| (slot, found)),
-                (None, Some(slot)) => self.file(Path::new(value)).map(|found| (slot, found)),
-                (None, None) => None,
-            };
-            if let Some((slot, found)) = found {
+            if let Some((slot, place)) = Place::of(key)
+                && let Some(found) = self.at(place, value)
+            {
                 set.insert(slot, found);
             }
         }
         set
+    }
+
+    fn at(&self, place: Place, named: &str) -> Option<SecretValue> {
+        match place {
+            Place::Variable => self.variable(named),
+            Place::File => self.file(Path::new(named)),
+            Place::Sealed => self.sources.sealer.as_ref()?.open_sealed(named).filter(|value| !value.is_blank()),
+        }
     }
 
     /// Every value that is known here, so that none of them is ever said: what variables of the allow-list and the
@@ -170,10 +175,8 @@ impl Secrets {
         let allowed = self.sources.environment.iter().filter(|(name, _)| self.sources.allowed.is_match(name));
         let mut values: Vec<SecretValue> = allowed.map(|(_, value)| SecretValue::new(value.as_bytes())).collect();
         for table in self.sources.providers.values() {
-            for (key, name) in table {
-                values.extend(key.ends_with("_env").then(|| self.variable(name)).flatten());
-                values.extend(key.ends_with("_file").then(|| self.file(Path::new(name))).flatten());
-            }
+            let named = table.iter().filter_map(|(key, named)| Some((Place::of(key)?.1, named)));
+            values.extend(named.filter_map(|(place, named)| self.at(place, named)));
         }
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         values.extend(read.values().filter_map(|(_, value)| value.clone()));
@@ -184,7 +187,7 @@ impl Secrets {
     /// The operator's settings for a provider, without those that name secrets.
     pub fn settings(&self, provider: &ProviderName) -> Settings {
         let table = self.sources.providers.get(provider.as_str()).cloned().unwrap_or_default();
-        let plain = table.into_iter().filter(|(key, _)| !key.ends_with("_env") && !key.ends_with("_file"));
+        let plain = table.into_iter().filter(|(key, _)| Place::of(key).is_none());
         Settings::new(plain.collect())
     }
 
@@ -210,6 +213,27 @@ impl Secrets {
         read.insert(key, (Instant::now(), value.clone()));
         value
     }
+}
+
+/// Where a key of an operator's table says that a secret is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Variable,
+    File,
+    Sealed,
+}
+
+impl Place {
+    /// The slot and the place, where the key names a secret.
+    fn of(key: &str) -> Option<(&str, Self)> {
+        let places = [("_env", Place::Variable), ("_file", Place::File), ("_sealed", Place::Sealed)];
+        places.into_iter().find_map(|(end, place)| Some((key.strip_suffix(end)?, place)))
+    }
+}
+
+/// Whether a key of a provider's table names where a secret is.
+pub fn names_secret(key: &str) -> bool {
+    Place::of(key).is_some()
 }
 
 fn is_plain(name: &str) -> bool {
@@ -284,6 +308,32 @@ mod tests {
         for escape in ["../outside", "/etc/hostname", "./../outside", ""] {
             assert_eq!(shown(secrets.resolve(&SecretRef::File(escape.into()))), None, "{escape}");
         }
+    }
+
+    #[test]
+    fn secrets_for_calls_are_named_by_variable_file_or_sealed_and_are_no_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open_or_create(dir.path()).unwrap();
+        let file = dir.path().join("key.pem");
+        std::fs::write(&file, "pem\n").unwrap();
+        let table = [
+            ("api_token_env", "A_TOKEN".to_owned()),
+            ("app_private_key_file", file.display().to_string()),
+            ("client_secret_sealed", sealer.seal(b"sealed").unwrap()),
+            ("app_id", "12".to_owned()),
+        ];
+        let table = table.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let environment = BTreeMap::from([("A_TOKEN".to_owned(), "one".to_owned())]);
+        let providers = BTreeMap::from([("github".to_owned(), table)]);
+        let secrets = Secrets::new(environment, &[], dir.path().to_owned(), providers, Some(sealer)).unwrap();
+        let github = ProviderName::parse("github").unwrap();
+        let held = secrets.for_calls(&github);
+        let of = |slot: &str| held.first(slot).map(|value| String::from_utf8_lossy(value.expose()).into_owned());
+        assert_eq!(of("api_token").as_deref(), Some("one"));
+        assert_eq!(of("app_private_key").as_deref(), Some("pem"));
+        assert_eq!(of("client_secret").as_deref(), Some("sealed"));
+        assert_eq!(secrets.settings(&github).iter().collect::<Vec<_>>(), [("app_id", "12")]);
+        assert_eq!(secrets.known().len(), 3, "none of them is ever said");
     }
 
     #[test]

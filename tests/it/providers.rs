@@ -10,23 +10,23 @@ use crate::senders::{PROVIDERS, Sent, plaid_jwk, secret, sign, tampered};
 use crate::service::{Service, wait_for};
 use crate::standin::StandIn;
 
-const PUBLIC: &str = "https://hooks.example.com";
+pub const PUBLIC: &str = "https://hooks.example.com";
 const LONG: Duration = Duration::from_secs(120);
 
-fn dashed(provider: &str) -> String {
+pub fn dashed(provider: &str) -> String {
     provider.replace('_', "-")
 }
 
-fn path(provider: &str, kind: &str) -> String {
+pub fn path(provider: &str, kind: &str) -> String {
     format!("/webhooks/{provider}/{kind}-{}", dashed(provider))
 }
 
-fn variable(provider: &str, slot: &str) -> String {
+pub fn variable(provider: &str, slot: &str) -> String {
     format!("{}_{}_WEBHOOK_SECRET", provider.to_uppercase(), slot.to_uppercase())
 }
 
 /// A webhook of its own for a provider: `/webhooks/PROVIDER/KIND-PROVIDER`.
-fn write_hook(service: &Service, provider: &str, kind: &str, rest: &str) {
+pub fn write_hook(service: &Service, provider: &str, kind: &str, rest: &str) {
     let slots = PROVIDERS.iter().find(|(name, ..)| *name == provider).unwrap().2;
     let slots: Vec<String> =
         slots.iter().map(|slot| format!("{slot}: {{env: {}}}", variable(provider, slot))).collect();
@@ -40,7 +40,7 @@ fn write_hook(service: &Service, provider: &str, kind: &str, rest: &str) {
 }
 
 /// The settings of every provider: its API is the stand-in, below its own name.
-fn settings(base: &str) -> String {
+pub fn settings(base: &str) -> String {
     let mut text = format!("[server]\npublic_url = \"{PUBLIC}\"\n");
     for definition in catalogue().iter().filter(|definition| definition.name().as_str() != "github") {
         let name = definition.name();
@@ -58,7 +58,7 @@ fn settings(base: &str) -> String {
     text
 }
 
-async fn prepared(stand_in: &StandIn, more: &str) -> Service {
+pub async fn prepared(stand_in: &StandIn, more: &str) -> Service {
     let mut service = Service::prepared(json!({"text": "This is the answer."})).await;
     service.add_settings(&format!("{}{more}", settings(&stand_in.base())));
     service.set_env("TEST_REPLY_TOKEN", "a-token-for-answers");
@@ -70,7 +70,7 @@ async fn prepared(stand_in: &StandIn, more: &str) -> Service {
     service
 }
 
-async fn send(service: &Service, path: &str, sent: &Sent) -> (u16, String) {
+pub async fn send(service: &Service, path: &str, sent: &Sent) -> (u16, String) {
     let mut request = service.client.post(service.url(path)).body(sent.body.clone());
     for (name, value) in &sent.headers {
         request = request.header(name, value);
@@ -79,7 +79,7 @@ async fn send(service: &Service, path: &str, sent: &Sent) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
@@ -218,7 +218,7 @@ async fn each_provider_that_takes_answers_gets_each_exactly_once_and_failures_to
     assert!(strangers.is_empty(), "credentials went to an address that the payload chose: {strangers:?}");
 }
 
-async fn calls(service: &Service) -> Vec<Value> {
+pub async fn calls(service: &Service) -> Vec<Value> {
     let mut all = Vec::new();
     for task in service.tasks().await {
         let task = service.api(&format!("/api/tasks/{}", task["id"].as_str().unwrap())).await;
@@ -241,7 +241,7 @@ async fn troubles(service: &Service) -> Vec<String> {
         .collect()
 }
 
-const INVOICES: &str = r#"schema: skillhook.provider/v1
+pub const INVOICES: &str = r#"schema: skillhook.provider/v1
 name: invoices
 title: An invoicing service of our own
 secrets: {signing_key: {from: provider, required: true}, api_token: {for: reply}}

@@ -117,6 +117,11 @@ pub struct ProviderView {
     pub source: String,
     /// Slots for secrets; never a value.
     pub secret_slots: Vec<String>,
+    /// What its API is called with, in words; never a value.
+    pub credential: String,
+    /// Ways to a token that the operator began to set up, with the keys that are missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfinished_credentials: Vec<String>,
     /// How it verifies, what it tells, where it answers.
     #[serde(flatten)]
     pub facts: Facts,

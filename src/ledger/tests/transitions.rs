@@ -290,7 +290,7 @@ async fn call_that_may_have_gone_out_says_so(directory: &Path) {
     let ledger = reopened(ledger, directory).await;
     let (item, in_doubt) = claim(&ledger, 10).await.expect("what was being sent at the end is due again");
     assert!(in_doubt);
-    assert_eq!(item.attempts, 5);
+    assert_eq!(item.attempts, 4, "a call that was given back untried does not count");
 }
 
 async fn crash_while_sending_leaves_doubt(directory: &Path) {

@@ -11,8 +11,9 @@ use crate::ledger::rows::{OutboxItem, OutboxState, Purpose};
 use crate::ledger::store::Failure;
 use crate::ledger::store::kept::{SpecRow, TaskRow};
 use crate::model::approval::{self, Decision, Given, prompt_digest};
+use crate::model::event::Pressed;
 use crate::model::ids::{OutboxId, TaskId};
-use crate::model::spec::Action;
+use crate::model::provider::PreparedCall;
 use crate::model::task::{Reason, RunResult, Task, TaskState};
 use crate::seam::fresh_id;
 
@@ -84,7 +85,7 @@ impl Ledgers<'_, '_> {
     /// What becomes of a task that may run as far as its author goes: it waits for an approval, or decides about another
     /// one, or is queued. Answers when it is due.
     pub(super) fn admit(&mut self, spec: &SpecRow, row: &mut TaskRow, now: Timestamp) -> Step<Due> {
-        if let Some(approve) = approves(spec.spec.action) {
+        if let Some(approve) = spec.spec.action.decides() {
             self.decide_at_source(spec, row, approve, now)?;
             return Ok(Due::at_once(now));
         }
@@ -96,25 +97,44 @@ impl Ledgers<'_, '_> {
         row.approved = None;
         // A mark of its own: that of the task belongs to its answer.
         let mark = TaskId(fresh_id());
-        for call in &spoken(spec, &approval::announcement(&spec.spec), mark, now)? {
-            self.insert_call(call)?;
+        if let Some(call) = &spec.reply {
+            let (text, asking) = (approval::announcement(&spec.spec), approval::asking(call, &spec.spec));
+            for call in &spoken_by(call, &asking, spec, (&text, mark), now)? {
+                self.insert_call(call)?;
+            }
         }
         Ok(Due::after(now, terms.expires()))
     }
 
-    /// Carries out an `approve` or `reject` that somebody wrote at the source, and puts down what came of it.
+    /// Carries out an `approve` or `reject` of somebody at the source, and puts down what came of it.
     fn decide_at_source(&mut self, spec: &SpecRow, row: &mut TaskRow, approve: bool, now: Timestamp) -> Step<()> {
+        let (text, decided) = match &spec.spec.source.pressed {
+            Some(pressed) => self.decide_by_button(spec, pressed, approve, now)?,
+            None => (self.decide_by_words(spec, approve, now)?, false),
+        };
+        row.state = TaskState::Succeeded;
+        row.result = Some(RunResult { text: text.clone(), ..RunResult::default() });
+        if let Some(call) = &spec.reply {
+            let last = if decided { approval::deciding(call) } else { call.clone() };
+            for call in &spoken_by(call, &last, spec, (&text, spec.spec.id), now)? {
+                self.insert_call(call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What somebody wrote names the task, or there is only one.
+    fn decide_by_words(&mut self, spec: &SpecRow, approve: bool, now: Timestamp) -> Step<String> {
         let words = spec.spec.prompt.clone();
         let waiting = self.awaiting(spec)?;
         let meant = approval::meant(&waiting, &words);
-        let text = match meant.as_slice() {
+        Ok(match meant.as_slice() {
             [] if waiting.is_empty() => "Nothing waits for an approval here.".to_owned(),
             [] => format!("No task of that name waits for an approval here. {}", choices(&waiting)),
             [one] => {
-                let by = approval::Decider::Actor(spec.spec.source.actor.clone().unwrap_or_default());
                 let named = meant.len() < waiting.len() || approval::names(one, &words);
                 let reason = if named { approval::after_the_name(&words) } else { words.clone() };
-                let decision = Decision { by, approve, digest: None, reason: Some(reason) };
+                let decision = Decision { by: decider(spec), approve, digest: None, reason: Some(reason) };
                 match self.decide(one.spec.id, &decision, now) {
                     Ok(task) if approve => format!("`{}` is approved and waits for its turn.", task.spec.command),
                     Ok(task) => format!("`{}` will not run.", task.spec.command),
@@ -123,13 +143,36 @@ impl Ledgers<'_, '_> {
                 }
             }
             _ => format!("More than one task waits for an approval here. {}", choices(&waiting)),
+        })
+    }
+
+    /// A button names its task and the prompt that was looked at. Also answers whether it counted.
+    fn decide_by_button(
+        &mut self,
+        spec: &SpecRow,
+        pressed: &Pressed,
+        approve: bool,
+        now: Timestamp,
+    ) -> Step<(String, bool)> {
+        let waits = match self.load(pressed.task) {
+            Ok((of, row)) => row.state == TaskState::AwaitingApproval && of.spec.webhook == spec.spec.webhook,
+            Err(Failure::Refused(_)) => false,
+            Err(storage) => return Err(storage),
         };
-        row.state = TaskState::Succeeded;
-        row.result = Some(RunResult { text: text.clone(), ..RunResult::default() });
-        for call in &spoken(spec, &text, spec.spec.id, now)? {
-            self.insert_call(call)?;
+        if !waits {
+            return Ok(("This was decided before, or its time is over.".to_owned(), false));
         }
-        Ok(())
+        let by = decider(spec);
+        let who = by.name().to_owned();
+        let decision = Decision { by, approve, digest: Some(pressed.digest.clone()), reason: None };
+        Ok(match self.decide(pressed.task, &decision, now) {
+            Ok(task) if approve => {
+                (format!("`{}` was approved by `{who}` and waits for its turn.", task.spec.command), true)
+            }
+            Ok(task) => (format!("`{}` was rejected by `{who}` and will not run.", task.spec.command), true),
+            Err(Failure::Refused(error)) => (format!("That does not count: {}.", error.message()), false),
+            Err(storage) => return Err(storage),
+        })
     }
 
     /// What waits for an approval in the same conversation of the same webhook.
@@ -147,9 +190,26 @@ impl Ledgers<'_, '_> {
     }
 }
 
+fn decider(spec: &SpecRow) -> approval::Decider {
+    approval::Decider::Actor(spec.spec.source.actor.clone().unwrap_or_default())
+}
+
 /// The calls that say a text of ours at the source of a task.
 fn spoken(spec: &SpecRow, text: &str, mark: TaskId, now: Timestamp) -> Step<Vec<EncodedCall>> {
-    let Some(call) = &spec.reply else { return Ok(Vec::new()) };
+    match &spec.reply {
+        Some(call) => spoken_by(call, call, spec, (text, mark), now),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The same, where the last message goes by a call of its own.
+fn spoken_by(
+    call: &PreparedCall,
+    last: &PreparedCall,
+    spec: &SpecRow,
+    (text, mark): (&str, TaskId),
+    now: Timestamp,
+) -> Step<Vec<EncodedCall>> {
     let messages = approval::messages(call, &spec.spec.prefixes, text, mark);
     let parts = u32::try_from(messages.len()).unwrap_or(u32::MAX);
     let items = messages.into_iter().zip(0..).map(|(text, part)| OutboxItem {
@@ -159,7 +219,7 @@ fn spoken(spec: &SpecRow, text: &str, mark: TaskId, now: Timestamp) -> Step<Vec<
         delivery: spec.spec.delivery,
         task: Some(spec.spec.id),
         purpose: Purpose::Reply,
-        call: call.clone(),
+        call: if part + 1 == parts { last.clone() } else { call.clone() },
         text,
         part,
         parts,
@@ -172,15 +232,6 @@ fn spoken(spec: &SpecRow, text: &str, mark: TaskId, now: Timestamp) -> Step<Vec<
         url: None,
     });
     Ok(items.map(|item| EncodedCall::new(item, now)).collect::<Result<_, _>>()?)
-}
-
-/// Whether a command approves or rejects; `None` for all others.
-pub fn approves(action: Action) -> Option<bool> {
-    match action {
-        Action::Approve => Some(true),
-        Action::Reject => Some(false),
-        _ => None,
-    }
 }
 
 fn choices(waiting: &[Task]) -> String {

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::approve::approves;
 use super::{Ledgers, Step, wrong_state};
 use crate::error::Code;
 use crate::ledger::command::Verdict;
@@ -77,7 +76,7 @@ impl Ledgers<'_, '_> {
             }
         };
         // A task that decides about another one has said so itself.
-        let spoken = *verdict == Ok(true) && approves(spec.spec.action).is_some();
+        let spoken = *verdict == Ok(true) && spec.spec.action.decides().is_some();
         let answers = if spoken { &[] } else { says.unwrap_or(answers) };
         let calls = answer_calls(&spec, row.state, answers, now)?;
         let goes_on = matches!(row.state, TaskState::Queued | TaskState::AwaitingApproval);

@@ -14,7 +14,6 @@ mod lease;
 mod log;
 mod outbox;
 
-pub use approve::approves;
 pub use forget::{FORGOTTEN_ROWS_MAX, second_id};
 #[cfg(test)]
 pub use happening::HAPPENINGS_MAX;

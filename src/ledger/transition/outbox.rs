@@ -44,7 +44,13 @@ impl Ledgers<'_, '_> {
         let row = &mut pending.item;
         row.state = done.state;
         row.updated_at = self.now;
-        row.error.clone_from(&done.error);
+        // What waits without a reason was not tried, and keeps what was wrong before.
+        let untried = done.state == OutboxState::Waiting && done.error.is_none();
+        if untried {
+            row.attempts = row.attempts.saturating_sub(1);
+        } else {
+            row.error.clone_from(&done.error);
+        }
         if done.url.is_some() {
             row.url.clone_from(&done.url);
         }
@@ -137,6 +143,7 @@ fn leaves_doubt(code: Code) -> bool {
             | Code::ReplyTarget
             | Code::RateLimited
             | Code::SecretMissing
+            | Code::CredentialRefused
             | Code::PermissionDenied
             | Code::Refused
             | Code::NotFound

@@ -17,6 +17,7 @@ pub fn of(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> Source {
         actor: event.actor.as_ref().map(|actor| actor.id.clone()),
         text: event.text.as_ref().map(|text| text.chars().take(TEXT_CHARS_MAX).collect()),
         url: event.url.clone(),
+        pressed: event.pressed.clone(),
         fresh: event.text.as_deref().is_some_and(asks_for_a_fresh_start),
         agreed: None,
         conversation_id: flow_id.clone(),

@@ -97,6 +97,7 @@ fn event(case: &Case) -> Event {
         url: None,
         delivery_id: None,
         delivery_id_signed: true,
+        pressed: None,
     }
 }
 

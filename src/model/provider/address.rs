@@ -55,6 +55,20 @@ pub fn check(address: &str, allow_hosts: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses an address to which a secret would go in the clear, except on this machine itself.
+///
+/// # Errors
+/// SH0803 when it is not encrypted.
+pub fn must_be_encrypted(address: &str) -> Result<()> {
+    let url = Url::parse(address).ok();
+    let fine = url.as_ref().is_some_and(|url| url.scheme() == "https" || url.host().is_some_and(|it| is_loopback(&it)));
+    if fine {
+        return Ok(());
+    }
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    Err(Error::new(Code::ReplyTarget, format!("what gets a token from `{host}` must go by https")))
+}
+
 /// `a.example` is that host on the usual port, `a.example:8443` on that one, `*.example` every host below.
 fn allows(allowed: &str, host: &str, port: Option<u16>) -> bool {
     let (name, wanted) = match allowed.rsplit_once(':') {

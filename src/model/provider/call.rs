@@ -9,9 +9,11 @@ use super::extract::Delivered;
 use super::filter::Filter;
 use super::json_template::JsonTemplate;
 use super::pointer::join as join_pointer;
-use super::prepared::{Hole, Piece, Place, PreparedBody, PreparedCall, PreparedLookup, PreparedSuccess};
+use super::prepared::{
+    Expected, Hole, Piece, Place, PreparedAgain, PreparedBody, PreparedCall, PreparedLookup, PreparedSuccess, Spaced,
+};
 use super::reply::{self, PreparedFind};
-use super::schema::calls::{Api, Call, ReplyRule};
+use super::schema::calls::{Api, Call, Reply, ReplyRule, Success};
 use super::schema::verify::Fetch;
 use super::selector::Selector;
 use super::settings::split_list;
@@ -52,9 +54,25 @@ pub fn reply_call(delivered: &Delivered<'_>) -> Option<PreparedCall> {
         let mut call = prepare(&rule.call, &document.api, &view)?;
         let traits = reply::traits(&document.reply, rule, find(rule, &document.api, &view));
         let edit = rule.edit.as_ref().and_then(|edit| prepare(edit, &document.api, &view)).map(Box::new);
-        call.reply = Some(Box::new(reply::ReplyTraits { edit, ..traits }));
+        let approval = question(rule, &document.reply, &document.api, &view).map(Box::new);
+        let decided = rule.decided.as_ref().and_then(|call| prepare(call, &document.api, &view)).map(Box::new);
+        call.reply = Some(Box::new(reply::ReplyTraits { edit, approval, decided, ..traits }));
+        call.spacing = spacing(&document.api, &view);
         Some(call)
     })
+}
+
+/// The call of a rule with the buttons of the definition in its body.
+fn question(rule: &ReplyRule, reply: &Reply, api: &Api, view: &View<'_>) -> Option<PreparedCall> {
+    let Some(JsonTemplate::Object(fields)) = rule.call.json.as_ref().filter(|_| !reply.approval.is_empty()) else {
+        return None;
+    };
+    // A field that is null is left out.
+    let said = reply.approval.iter().filter(|(_, field)| **field != JsonTemplate::Fixed(Value::Null));
+    let added = said.map(|(name, field)| (name.clone(), field.clone()));
+    let kept = fields.iter().filter(|(name, _)| !reply.approval.contains_key(name)).cloned();
+    let json = Some(JsonTemplate::Object(kept.chain(added).collect()));
+    prepare(&Call { json, next: None, ..rule.call.clone() }, api, view)
 }
 
 fn find(rule: &ReplyRule, api: &Api, view: &View<'_>) -> Option<PreparedFind> {
@@ -73,7 +91,7 @@ pub fn lookup_call(delivered: &Delivered<'_>) -> Option<PreparedLookup> {
         method: lookup.method.as_str().to_owned(),
         url: url(&lookup.url, &view)?,
         headers: headers(document.api.headers.iter(), &view)?,
-        ..bare(&document.api)
+        ..bare(&document.api, None)
     };
     let (trusted, trusted_min) = (lookup.trusted.clone(), lookup.trusted_min);
     Some(PreparedLookup { call, take: lookup.take.to_string(), trusted, trusted_min })
@@ -99,7 +117,12 @@ pub(super) fn prepare_fetch(fetch: &Fetch, view: &View<'_>) -> Option<PreparedCa
         Some(json) => json_body(json, view)?,
         None => PreparedBody::None,
     };
-    Some(PreparedCall { method: fetch.method.as_str().to_owned(), url: url(&fetch.url, view)?, body, ..bare(&api) })
+    Some(PreparedCall {
+        method: fetch.method.as_str().to_owned(),
+        url: url(&fetch.url, view)?,
+        body,
+        ..bare(&api, None)
+    })
 }
 
 pub(super) fn prepare(call: &Call, api: &Api, view: &View<'_>) -> Option<PreparedCall> {
@@ -127,12 +150,13 @@ pub(super) fn prepare(call: &Call, api: &Api, view: &View<'_>) -> Option<Prepare
         allow_hosts,
         ttl_seconds: call.ttl,
         max_uses: call.max_uses,
-        ..bare(api)
+        ..bare(api, call.success.as_ref())
     };
     let next = match &call.next {
         Some(next) => {
-            let mut inherited =
-                prepare(&Call { no_auth: call.no_auth || next.no_auth, ..(**next).clone() }, api, view)?;
+            let no_auth = call.no_auth || next.no_auth;
+            let success = next.success.clone().or_else(|| call.success.clone());
+            let mut inherited = prepare(&Call { no_auth, success, ..(**next).clone() }, api, view)?;
             if inherited.body == PreparedBody::None {
                 inherited.body = prepared.body.clone();
             }
@@ -144,9 +168,9 @@ pub(super) fn prepare(call: &Call, api: &Api, view: &View<'_>) -> Option<Prepare
     Some(PreparedCall { next, ..prepared })
 }
 
-fn bare(api: &Api) -> PreparedCall {
-    let success = api.success.as_ref().and_then(|success| match &success.sel {
-        Selector::Answer(pointer) => Some(PreparedSuccess { at: pointer.to_string(), equals: success.eq.clone() }),
+fn bare(api: &Api, success: Option<&Success>) -> PreparedCall {
+    let again = api.rate.again.as_ref().and_then(|again| match &again.sel {
+        Selector::Answer(pointer) => Some(PreparedAgain { at: pointer.to_string(), one_of: again.r#in.clone() }),
         _ => None,
     });
     PreparedCall {
@@ -158,11 +182,31 @@ fn bare(api: &Api) -> PreparedCall {
         ttl_seconds: None,
         max_uses: None,
         next: None,
-        success,
+        success: success.or(api.success.as_ref()).and_then(prepared_success),
         retry_headers: api.rate.retry_headers.clone(),
         retry_body: api.rate.retry_body.as_ref().map(ToString::to_string),
+        again,
+        spacing: Vec::new(),
         reply: None,
     }
+}
+
+fn prepared_success(success: &Success) -> Option<PreparedSuccess> {
+    let Selector::Answer(pointer) = &success.sel else { return None };
+    let is = match (&success.eq, success.exists) {
+        (Some(value), _) => Expected::Equal(value.clone()),
+        (None, Some(false)) => Expected::Nothing,
+        (None, Some(true) | None) => Expected::Something,
+    };
+    let (plain, says) = (success.plain, success.says.as_ref().map(ToString::to_string));
+    Some(PreparedSuccess { at: pointer.to_string(), is, plain, says })
+}
+
+/// The distances that messages to the places of this delivery keep.
+fn spacing(api: &Api, view: &View<'_>) -> Vec<Spaced> {
+    let kept = api.rate.spacing.iter().filter(|spacing| all_hold(&spacing.when, view));
+    let spaced = kept.filter_map(|it| Some(Spaced { of: it.of.text(view)?, milliseconds: it.pace.milliseconds }));
+    spaced.collect()
 }
 
 /// A header whose template says that it may be empty, and is, is left out. Later ones replace earlier ones.
@@ -192,12 +236,24 @@ fn pieces(template: &Template, place: Place, view: &View<'_>) -> Option<Vec<Piec
         match part {
             Part::Literal(text) => push_text(&mut pieces, text),
             Part::Hole(hole) if hole.is_late() => {
-                pieces.push(Piece::Late { expression: hole.source.clone(), place });
+                pieces.push(Piece::Late { expression: late(hole, view)?, place });
             }
             Part::Hole(hole) => push_text(&mut pieces, &hole.text(view)?),
         }
     }
     Some(pieces)
+}
+
+/// What is filled when the call is made knows no settings: one that goes with a secret is put in now.
+fn late(hole: &Expression, view: &View<'_>) -> Option<String> {
+    match (&hole.selector, hole.source.split_once('|')) {
+        (Selector::Config(_), Some((_, filters))) => {
+            let value = view.find(&hole.selector)?.into_text()?;
+            // It would be read as a filter.
+            (!value.contains('|')).then(|| format!("const:{value}|{filters}"))
+        }
+        _ => Some(hole.source.clone()),
+    }
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &str) {

@@ -9,13 +9,14 @@ use super::definition::Definition;
 use super::incoming::Incoming;
 use super::plain;
 use super::schema::{Document, Format, SplitPath, SplitStep};
+use super::selector::Selector;
 use super::settings::Settings;
 use super::template::{Template, first_text};
 use super::verify::Proof;
 use super::view::View;
 use crate::error::Result;
 use crate::model::digest::Digest;
-use crate::model::event::Event;
+use crate::model::event::{Event, Pressed};
 
 /// Most items of one batch.
 pub const ITEMS_MAX: usize = 1_000;
@@ -23,6 +24,8 @@ pub const ITEMS_MAX: usize = 1_000;
 const EVENT_NAME_CHARS_MAX: usize = 200;
 /// Longest id of a delivery in bytes; a longer one is kept as its digest.
 const DELIVERY_ID_BYTES_MAX: usize = 200;
+/// Longest hint of a sender that is passed on, in characters.
+const HINT_CHARS_MAX: usize = 64;
 /// The event of a delivery that no rule names.
 pub const UNKNOWN_EVENT: &str = "unknown";
 
@@ -97,6 +100,21 @@ pub fn extract(
     Ok(items.map(|(n, part)| item(&Delivered { item: Some(part), ..whole }, proof, several.then_some(n))).collect())
 }
 
+/// Which attempt at delivery the sender says that this is, and why it tries again, where it is not the first. Neither is
+/// signed: they are for people.
+pub fn repetition(definition: &Definition, incoming: &Incoming) -> Option<(String, String)> {
+    let sender = &definition.document().sender;
+    let view = View { incoming: Some(incoming), ..View::default() };
+    let told = |selector: &Selector| {
+        let text = view.find(selector)?.into_text()?;
+        Some(text.chars().filter(|c| !c.is_control()).take(HINT_CHARS_MAX).collect::<String>())
+    };
+    let attempt = told(sender.attempt.as_ref()?)?;
+    let reason = sender.reason.as_ref().and_then(told).unwrap_or_default();
+    let first = matches!(attempt.trim(), "" | "0") || (attempt.trim() == "1" && sender.attempts_from_one);
+    (!first).then_some((attempt, reason))
+}
+
 /// The items of a batch; `None` when this body is no batch.
 fn split<'v>(document: &Document, value: &'v Value) -> Option<Vec<&'v Value>> {
     let found: Vec<Vec<&Value>> = document.split.iter().filter_map(|path| elements(path, value)).collect();
@@ -147,6 +165,7 @@ fn item(delivered: &Delivered<'_>, proof: Option<&Proof>, position: Option<usize
         url: first_text(&resource.url, &view).filter(|url| url.starts_with("https://") || url.starts_with("http://")),
         delivery_id,
         delivery_id_signed,
+        pressed: pressed(document, &view),
         name,
         aliases,
     };
@@ -170,6 +189,12 @@ fn event_name(document: &Document, view: &View<'_>) -> (String, Vec<String>) {
 
 fn is_event_name(name: &str) -> bool {
     !name.trim().is_empty() && name.chars().count() <= EVENT_NAME_CHARS_MAX && !name.chars().any(char::is_control)
+}
+
+/// What was pressed, where that is a button of ours.
+fn pressed(document: &Document, view: &View<'_>) -> Option<Pressed> {
+    let rule = document.pressed.iter().find(|rule| !rule.when.is_empty() && all_hold(&rule.when, view))?;
+    Pressed::parse(rule.approve, &rule.about.text(view)?)
 }
 
 /// The first rule that applies and finds something.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::credential;
 use super::definition::{Catalogue, Definition};
 use super::sample;
 use super::schema::calls::Overflow;
@@ -29,6 +30,8 @@ pub struct Facts {
     pub permission: &'static str,
     /// What an answer can stand in, and how long it may be; nothing where the sender takes no answers.
     pub answers: Option<AnswerFact>,
+    /// Ways to get a token instead of holding one.
+    pub credentials: Vec<CredentialFact>,
     /// Keys of the operator's `[providers.NAME]` settings that it reads, besides those of secrets.
     pub settings: Vec<String>,
     /// Operations that runs may ask for without a list of their command.
@@ -70,6 +73,20 @@ pub struct AnswerFact {
     pub format: String,
     pub chars_max: Option<usize>,
     pub splits: bool,
+    /// Whether runs can be approved and rejected there with buttons.
+    pub buttons: bool,
+    /// Least times between two messages to one place, in milliseconds.
+    pub spacing_milliseconds: Vec<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CredentialFact {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The slot that its token fills.
+    pub fills: String,
+    /// Keys of the provider's table that it needs.
+    pub needs: Vec<String>,
 }
 
 impl Facts {
@@ -92,6 +109,13 @@ impl Facts {
             command_events: document.command_events.clone().unwrap_or_default(),
             permission: permission(document),
             answers: answers(document),
+            credentials: (document.api.credentials.iter())
+                .map(|way| CredentialFact {
+                    kind: way.kind(),
+                    fills: way.fills().to_owned(),
+                    needs: credential::needed_keys(way),
+                })
+                .collect(),
             settings: settings(definition),
             usual_operations: definition.usual_operations().map(str::to_owned).collect(),
             listed_operations: listed_operations(definition),
@@ -163,6 +187,8 @@ fn answers(document: &Document) -> Option<AnswerFact> {
             .unwrap_or_default(),
         chars_max: reply.soft_max_chars.or(reply.max_chars),
         splits: reply.overflow == Overflow::Split,
+        buttons: !reply.approval.is_empty(),
+        spacing_milliseconds: document.api.rate.spacing.iter().map(|spacing| spacing.pace.milliseconds).collect(),
     })
 }
 
@@ -208,7 +234,9 @@ This page is made from the definitions of the catalogue (`skillhook schema provi
 has a built-in webhook; a skill adds commands to it, or has a webhook of its own at `/webhooks/PROVIDER/ID`. A file
 `.claude/providers/NAME.yaml` adds a provider or takes the place of one. Secrets that verify are named in
 `webhook_config` (`secret_env_var`, or `secrets` by slot); those for answers stand in `skillhook.toml`, for example
-`api_token_env` below `[providers.github]`.
+`api_token_env` below `[providers.github]` for a variable, `api_token_file` for a file, or `api_token_sealed` for what
+`skillhook seal` prints. Where a token can be got instead (`github_app_installation`, `oauth_client_credentials`), it
+goes before one that is held as soon as everything that it needs is set; `skillhook doctor` says which is in force.
 
 | provider | signed over the body | may tell who may | answers |
 |---|---|---|---|
@@ -257,8 +285,18 @@ fn section(text: &mut String, definition: &Definition) {
         let limit = answers.chars_max.map(|chars| format!(", up to {chars} characters each")).unwrap_or_default();
         let long = if answers.splits { "longer ones are split" } else { "longer ones are cut" };
         let _ = writeln!(text, "- Answers: {} places, in `{}`{limit}; {long}", answers.places, answers.format);
+        if answers.buttons {
+            text.push_str("- Runs are approved and rejected with buttons, or in words\n");
+        }
+        if let Some(apart) = answers.spacing_milliseconds.iter().max() {
+            let _ = writeln!(text, "- Messages to one place keep a distance of up to {apart} ms");
+        }
     } else {
         text.push_str("- Answers: none, this sender takes no messages\n");
+    }
+    for way in &facts.credentials {
+        let needs = way.needs.join("`, `");
+        let _ = writeln!(text, "- `{}` instead of `{}`: needs `{needs}`", way.kind, way.fills);
     }
     if !facts.settings.is_empty() {
         let _ = writeln!(text, "- Settings: `{}`", facts.settings.join("`, `"));

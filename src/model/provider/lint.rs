@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::credential;
 use super::operations;
 use super::schema::calls::{Call, CallMethod};
 use super::schema::verify::JwtKey;
@@ -28,14 +29,18 @@ pub fn check(path: &str, document: &Document, origin: Origin) -> Vec<Diagnostic>
     linter.schemes();
     linter.challenges();
     linter.base();
+    linter.answers();
+    linter.lookup();
+    linter.credentials();
     for (place, call) in calls(document) {
         linter.call(&place, call);
-        if origin == Origin::Skill && call_expressions(call).iter().any(|hole| hole.secret_slots().next().is_some()) {
+        if origin == Origin::Skill && call.expressions().iter().any(|hole| hole.secret_slots().next().is_some()) {
             linter.error(format!("`{place}` uses a secret, which inline definitions may not"));
         }
     }
     linter.repository();
     linter.operations();
+    linter.buttons();
     linter.extraction();
     linter.declared_slots();
     linter.findings
@@ -117,6 +122,52 @@ impl Linter<'_> {
         }
     }
 
+    /// What an answer must say is said in the answer.
+    fn answers(&mut self) {
+        let api = &self.document.api;
+        let of_calls =
+            calls(self.document).into_iter().filter_map(|(place, call)| Some((place, call.success.as_ref()?)));
+        let all = of_calls.chain(api.success.as_ref().map(|success| ("api".to_owned(), success)));
+        let mut faults: Vec<String> = Vec::new();
+        for (place, success) in all {
+            if !matches!(success.sel, Selector::Answer(_)) {
+                faults.push(format!("`{place}.success.sel` must be a place in the answer, such as `/ok`"));
+            }
+            if success.eq.is_some() == success.exists.is_some() {
+                faults.push(format!("`{place}.success` needs either `eq` or `exists`"));
+            }
+        }
+        if api.rate.again.as_ref().is_some_and(|again| !matches!(again.sel, Selector::Answer(_))) {
+            faults.push("`api.rate.again.sel` must be a place in the answer, such as `/error`".to_owned());
+        }
+        faults.into_iter().for_each(|fault| self.error(fault));
+    }
+
+    /// Credentials of the API go with a look-up as with every other call.
+    fn lookup(&mut self) {
+        let lookup = self.document.actor.permission.as_ref().and_then(|permission| permission.lookup.as_ref());
+        if lookup.is_some_and(|lookup| !authority_is_fixed(&lookup.url)) {
+            self.error("`actor.permission.lookup` asks a host that the payload names".to_owned());
+        }
+    }
+
+    /// What keys and secrets are given for is asked of hosts that nobody but the definition and the operator names.
+    fn credentials(&mut self) {
+        for (n, credential) in self.document.api.credentials.iter().enumerate() {
+            for (name, call) in credential.calls() {
+                let place = format!("api.credentials[{n}].{name}");
+                if !authority_is_fixed(&call.url) {
+                    self.error(format!("`{place}` goes to a host that is neither a constant nor a setting"));
+                }
+                let of_delivery =
+                    |selector: &Selector| selector.is_foreign() && !matches!(selector, Selector::Context(_));
+                if call.expressions().into_iter().flat_map(Expression::selectors).any(of_delivery) {
+                    self.error(format!("`{place}` is made of a delivery: there is none when it is called"));
+                }
+            }
+        }
+    }
+
     fn call(&mut self, place: &str, call: &Call) {
         if call.allow_hosts.iter().flat_map(Template::selectors).any(Selector::is_foreign) {
             self.error(format!("`{place}.allow_hosts` may be made of constants and settings only"));
@@ -129,7 +180,7 @@ impl Linter<'_> {
         }
         let open = |host: &Template| host.source.contains('*');
         let credentials = !call.no_auth && !self.document.api.headers.is_empty();
-        let secrets = call_expressions(call).iter().any(|hole| hole.secret_slots().next().is_some());
+        let secrets = call.expressions().iter().any(|hole| hole.secret_slots().next().is_some());
         if (credentials || secrets) && call.allow_hosts.iter().any(open) {
             let message = "takes credentials to any host of a domain: it needs `no_auth` or exact `allow_hosts`";
             self.error(format!("`{place}` {message}"));
@@ -181,6 +232,18 @@ impl Linter<'_> {
         }
     }
 
+    /// Buttons are shown, and decide what nobody but the definition says that they decide.
+    fn buttons(&mut self) {
+        let document = self.document;
+        let holes: Vec<&Expression> = document.reply.approval.values().flat_map(|field| field.holes()).collect();
+        if holes.iter().any(|hole| hole.secret_slots().next().is_some()) {
+            self.error("`reply.approval` may not contain secrets".to_owned());
+        }
+        if document.pressed.iter().any(|rule| rule.when.is_empty()) {
+            self.error("`pressed` needs `when`: not every delivery is a button".to_owned());
+        }
+    }
+
     /// What is extracted is stored and shown, so no secret may stand in it.
     fn extraction(&mut self) {
         let document = self.document;
@@ -191,6 +254,7 @@ impl Linter<'_> {
         }
         templates.extend(document.delivery.id.iter().chain(&document.delivery.item_id).chain(&document.delivery.alt));
         templates.extend(&document.actor.id);
+        templates.extend(document.pressed.iter().map(|rule| &rule.about));
         templates.extend(document.resource.id.iter().chain(&document.resource.thread).chain(&document.resource.url));
         let leaks =
             templates.iter().flat_map(|template| template.holes()).any(|hole| hole.secret_slots().next().is_some());
@@ -214,7 +278,7 @@ impl Linter<'_> {
         let mut expressions: Vec<&Expression> = document.api.headers.values().flat_map(Template::holes).collect();
         expressions.extend(document.api.base.iter().flat_map(Template::holes));
         for (_, call) in calls(document) {
-            expressions.extend(call_expressions(call));
+            expressions.extend(call.expressions());
         }
         for challenge in &document.challenge {
             expressions.extend(challenge.respond.json.iter().flat_map(|json| json.holes()));
@@ -224,6 +288,10 @@ impl Linter<'_> {
             used.extend(checks.flat_map(|check| check.secret_slots()).map(str::to_owned));
         }
         used.extend(document.repository.iter().map(|rule| rule.secret.clone()));
+        for credential in &document.api.credentials {
+            used.insert(credential.fills().to_owned());
+            used.extend(credential::secret_slots(credential).into_iter().map(str::to_owned));
+        }
         used.extend(expressions.iter().flat_map(|hole| hole.secret_slots()).map(str::to_owned));
         for slot in used {
             if !document.secrets.contains_key(&slot) {
@@ -234,13 +302,14 @@ impl Linter<'_> {
 }
 
 /// Every call of a document with its place.
-fn calls(document: &Document) -> Vec<(String, &Call)> {
+pub(super) fn calls(document: &Document) -> Vec<(String, &Call)> {
     let mut calls = Vec::new();
     for (n, rule) in document.reply.rules.iter().enumerate() {
         calls.push((format!("reply.rules[{n}].call"), &rule.call));
         calls.extend(rule.call.next.as_deref().map(|next| (format!("reply.rules[{n}].call.next"), next)));
         calls.extend(rule.find.as_ref().map(|find| (format!("reply.rules[{n}].find.call"), &find.call)));
         calls.extend(rule.edit.as_ref().map(|edit| (format!("reply.rules[{n}].edit"), edit)));
+        calls.extend(rule.decided.as_ref().map(|call| (format!("reply.rules[{n}].decided"), call)));
     }
     for (n, ack) in document.ack.iter().enumerate() {
         calls.extend(ack.call.as_ref().map(|call| (format!("ack[{n}].call"), call)));
@@ -257,14 +326,11 @@ fn calls(document: &Document) -> Vec<(String, &Call)> {
     for (n, enrich) in document.enrich.iter().enumerate() {
         calls.push((format!("enrich[{n}].call"), &enrich.call));
     }
+    for (n, credential) in document.api.credentials.iter().enumerate() {
+        let of_credential = credential.calls().into_iter();
+        calls.extend(of_credential.map(|(name, call)| (format!("api.credentials[{n}].{name}"), call)));
+    }
     calls
-}
-
-fn call_expressions(call: &Call) -> Vec<&Expression> {
-    let mut holes: Vec<&Expression> = call.url.holes().chain(call.headers.values().flat_map(Template::holes)).collect();
-    holes.extend(call.json.iter().flat_map(|json| json.holes()));
-    holes.extend(call.form.iter().flat_map(|form| form.values()).flat_map(Template::holes));
-    holes
 }
 
 /// Whether the part of an address up to the path is made of constants and settings only.

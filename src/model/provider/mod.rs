@@ -15,13 +15,16 @@ pub mod catalog;
 mod challenge;
 mod cloudevents;
 mod condition;
+mod credential;
 mod decode;
 mod definition;
+mod destinations;
 mod digests;
 mod extract;
 pub mod facts;
 mod filter;
 mod form;
+pub mod fuzz;
 mod incoming;
 mod json_template;
 mod lint;
@@ -50,18 +53,23 @@ mod hostile_tests;
 #[cfg(test)]
 mod primitive_tests;
 
+pub use address::must_be_encrypted;
 pub use call::{ack_call, ack_response, enrich_calls, lookup_call, reply_call, spoken_response};
 pub use challenge::{Handshake, Response, challenge};
+pub use credential::{InForce, PreparedApp, PreparedCredential, Unfinished};
 pub use decode::{DEPTH_MAX, Payload, decode};
 pub use definition::{Catalogue, Definition, FILE_BYTES_MAX, INLINE_SECTIONS};
+pub use destinations::{Operated, check as check_destinations};
 pub use digests::hmac_sha256;
-pub use extract::{Delivered, ITEMS_MAX, Item, SourceText, UNKNOWN_EVENT, extract};
+pub use extract::{Delivered, ITEMS_MAX, Item, SourceText, UNKNOWN_EVENT, extract, repetition};
 pub use incoming::{Headers, Incoming};
 pub use markup::render;
 pub use operations::{Allowed, Offered, bound};
 pub use plain::of as plain_text;
 pub use pointer::Pointer;
-pub use prepared::{FilledCall, Hole, Piece, Place, PreparedBody, PreparedCall, PreparedLookup, PreparedSuccess};
+pub use prepared::{
+    FilledCall, Hole, Piece, Place, PreparedBody, PreparedCall, PreparedLookup, PreparedSuccess, Spaced,
+};
 pub use proposal::{PreparedProposals, Review, ReviewState};
 pub use reply::{Limits, PreparedFind, ReplyTraits, Standing};
 pub use repository::{GitCredential, checkout, is_reference};

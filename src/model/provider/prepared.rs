@@ -18,6 +18,9 @@ use super::view::View;
 use crate::error::{Code, Error, Result};
 use crate::model::secret::SecretSet;
 
+/// Longest complaint of a provider that is passed on, in characters.
+const COMPLAINT_CHARS_MAX: usize = 200;
+
 /// A call with the holes that are filled when it is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreparedCall {
@@ -38,8 +41,21 @@ pub struct PreparedCall {
     pub retry_headers: Vec<String>,
     /// Where the body of an answer tells that, as a JSON pointer.
     pub retry_body: Option<String>,
+    /// An answer that means that it may work later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<PreparedAgain>,
+    /// The least times between messages to the places that it goes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spacing: Vec<Spaced>,
     /// How a text that it carries is written, split and found again.
     pub reply: Option<Box<ReplyTraits>>,
+}
+
+/// A place where messages keep a distance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spaced {
+    pub of: String,
+    pub milliseconds: u64,
 }
 
 /// A part of a text.
@@ -52,6 +68,19 @@ pub enum Piece {
         expression: String,
         place: Place,
     },
+}
+
+impl Piece {
+    fn settled(&self, known: &BTreeMap<String, String>) -> Self {
+        let text = match self {
+            Piece::Text(_) => None,
+            Piece::Late { expression, place } => {
+                let value = expression.strip_prefix("ctx:").and_then(|name| known.get(name));
+                value.and_then(|value| address::escape(value, *place))
+            }
+        };
+        text.map_or_else(|| self.clone(), Piece::Text)
+    }
 }
 
 /// What the text around a hole is.
@@ -85,7 +114,30 @@ pub struct Hole {
 pub struct PreparedSuccess {
     /// A JSON pointer into the answer.
     pub at: String,
-    pub equals: Value,
+    pub is: Expected,
+    /// An answer that is no JSON means success too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
+    /// Where the answer says what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
+}
+
+/// What stands at a place of an answer that means success.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expected {
+    Equal(Value),
+    Something,
+    /// Nothing, or null.
+    Nothing,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreparedAgain {
+    /// A JSON pointer into the answer.
+    pub at: String,
+    pub one_of: Vec<Value>,
 }
 
 /// A call that can be made. Redirects must not be followed with its headers.
@@ -125,6 +177,8 @@ impl PreparedCall {
             success: None,
             retry_headers: Vec::new(),
             retry_body: None,
+            again: None,
+            spacing: Vec::new(),
             reply: None,
         }
     }
@@ -134,6 +188,24 @@ impl PreparedCall {
     pub fn address_is_chosen(&self) -> bool {
         let [Piece::Text(address), ..] = self.url.as_slice() else { return false };
         !self.allow_hosts.is_empty() && !address::is_numbered_or_local(address)
+    }
+
+    /// The same call with some of its holes filled for good.
+    #[must_use]
+    pub fn settled(&self, known: &BTreeMap<String, String>) -> Self {
+        let settle = |pieces: &[Piece]| pieces.iter().map(|piece| piece.settled(known)).collect::<Vec<_>>();
+        let body = match &self.body {
+            PreparedBody::None => PreparedBody::None,
+            PreparedBody::Json { value, holes } => {
+                let settled = |hole: &Hole| Hole { at: hole.at.clone(), pieces: settle(&hole.pieces) };
+                PreparedBody::Json { value: value.clone(), holes: holes.iter().map(settled).collect() }
+            }
+            PreparedBody::Form(fields) => {
+                PreparedBody::Form(fields.iter().map(|(name, pieces)| (name.clone(), settle(pieces))).collect())
+            }
+        };
+        let headers = self.headers.iter().map(|(name, pieces)| (name.clone(), settle(pieces))).collect();
+        Self { url: settle(&self.url), headers, body, ..self.clone() }
     }
 
     /// Fills the holes. `context` knows `reply`, `ack_text` and the like. Fails with `SH0408` when a secret is
@@ -191,15 +263,31 @@ impl PreparedCall {
 
     /// Whether an answer means that it worked.
     pub fn succeeded(&self, status: u16, answer: Option<&Value>) -> bool {
-        let said = match &self.success {
-            Some(success) => {
-                let pointer = Pointer::parse(&success.at).ok();
-                let found = pointer.and_then(|pointer| answer.and_then(|answer| pointer.find(answer).cloned()));
-                found.as_ref() == Some(&success.equals)
+        let said = self.success.as_ref().is_none_or(|success| {
+            if answer.is_none() {
+                return success.plain;
             }
-            None => true,
-        };
+            let found = at(&success.at, answer).filter(|found| !found.is_null());
+            match &success.is {
+                Expected::Equal(value) => found == Some(value),
+                Expected::Something => found.is_some(),
+                Expected::Nothing => found.is_none(),
+            }
+        });
         (200..300).contains(&status) && said
+    }
+
+    /// Whether an answer asks to come again, whatever its status.
+    pub fn asks_again(&self, answer: Option<&Value>) -> bool {
+        let found = self.again.as_ref().and_then(|again| Some((again, at(&again.at, answer)?)));
+        found.is_some_and(|(again, found)| again.one_of.contains(found))
+    }
+
+    /// What an answer says that was wrong, in a form that can be shown.
+    pub fn complaint(&self, answer: Option<&Value>) -> Option<String> {
+        let told = at(self.success.as_ref()?.says.as_deref()?, answer)?.as_str()?;
+        let told: String = told.chars().filter(|c| !c.is_control()).take(COMPLAINT_CHARS_MAX).collect();
+        Some(told).filter(|told| !told.is_empty())
     }
 
     /// The slots of secrets that it needs.
@@ -220,6 +308,10 @@ impl PreparedCall {
         slots.dedup();
         slots
     }
+}
+
+fn at<'v>(pointer: &str, answer: Option<&'v Value>) -> Option<&'v Value> {
+    Pointer::parse(pointer).ok()?.find(answer?)
 }
 
 pub(super) fn join(pieces: &[Piece], view: &View<'_>) -> Result<String> {
@@ -348,5 +440,43 @@ mod tests {
         assert!(!format!("{filled:?}").contains("s3cret"));
         assert_eq!(stored.fill(&context, &SecretSet::new()).unwrap_err().code(), Code::SecretMissing);
         assert_eq!(stored.secret_slots(), ["t"]);
+    }
+
+    #[test]
+    fn what_counts_as_success_is_what_the_definition_says() {
+        let call = |is: Expected, plain: bool| PreparedCall {
+            success: Some(PreparedSuccess { at: "/x".to_owned(), is, plain, says: Some("/why".to_owned()) }),
+            ..PreparedCall::post("https://a.example/")
+        };
+        let told = |call: &PreparedCall, answer: Value| call.succeeded(200, Some(&answer));
+        let equal = call(Expected::Equal(json!(true)), false);
+        assert!(told(&equal, json!({"x": true})) && !told(&equal, json!({"x": false})) && !told(&equal, json!({})));
+        let nothing = call(Expected::Nothing, false);
+        assert!(told(&nothing, json!({"x": null})) && told(&nothing, json!({})) && !told(&nothing, json!({"x": []})));
+        let something = call(Expected::Something, false);
+        assert!(told(&something, json!({"x": 0})) && !told(&something, json!({"x": null})));
+        assert!(!nothing.succeeded(200, None) && call(Expected::Nothing, true).succeeded(200, None));
+        assert!(!nothing.succeeded(500, Some(&json!({}))));
+        assert_eq!(nothing.complaint(Some(&json!({"why": "a\nb"}))).as_deref(), Some("ab"));
+        let again = PreparedAgain { at: "/why".to_owned(), one_of: vec![json!("later")] };
+        let patient = PreparedCall { again: Some(again), ..nothing };
+        assert!(patient.asks_again(Some(&json!({"why": "later"}))) && !patient.asks_again(Some(&json!({"why": "no"}))));
+    }
+
+    #[test]
+    fn settled_holes_are_filled_for_good_and_the_others_stay() {
+        let late = |expression: &str| Piece::Late { expression: expression.to_owned(), place: Place::Plain };
+        let pieces = vec![late("ctx:task"), Piece::Text(" ".to_owned()), late("ctx:digest")];
+        let holes = vec![
+            Hole { at: "/value".to_owned(), pieces },
+            Hole { at: "/text".to_owned(), pieces: vec![late("ctx:reply")] },
+        ];
+        let body = PreparedBody::Json { value: json!({"value": null, "text": null}), holes };
+        let call = PreparedCall { body, ..PreparedCall::post("https://a.example/") };
+        let known = [("task", "tsk_1"), ("digest", "{ctx:reply}")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let context = BTreeMap::from([("reply".to_owned(), "hello".to_owned())]);
+        let filled = call.settled(&known).fill(&context, &SecretSet::new()).unwrap();
+        let body: Value = serde_json::from_slice(filled.body.as_deref().unwrap()).unwrap();
+        assert_eq!(body, json!({"value": "tsk_1 {ctx:reply}", "text": "hello"}));
     }
 }

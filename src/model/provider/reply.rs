@@ -25,6 +25,12 @@ pub struct ReplyTraits {
     pub created_url: Option<Pointer>,
     /// Changes what was made; needs `reply_id` in its context.
     pub edit: Option<Box<PreparedCall>>,
+    /// The same call with buttons, for questions whether a task may run; `task` and `digest` are still to be settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Box<PreparedCall>>,
+    /// Says that a question is decided, in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided: Option<Box<PreparedCall>>,
 }
 
 /// How long one message may be.
@@ -64,6 +70,8 @@ pub(super) fn traits(reply: &Reply, rule: &ReplyRule, find: Option<PreparedFind>
         created_id: id,
         created_url: url,
         edit: None,
+        approval: None,
+        decided: None,
     }
 }
 
@@ -179,6 +187,8 @@ mod tests {
             created_id: None,
             created_url: None,
             edit: None,
+            approval: None,
+            decided: None,
         }
     }
 

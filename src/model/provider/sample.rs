@@ -71,6 +71,7 @@ files![
     "sentry/issue.created",
     "shopify/orders_create",
     "slack/app_mention",
+    "slack/block_actions",
     "slack/message.channel",
     "slack/message.im",
     "slack/slash_command",

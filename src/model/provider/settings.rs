@@ -16,6 +16,10 @@ impl Settings {
         self.0.get(name).map(String::as_str)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A setting that lists several values, separated by commas.
     pub fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         split_list(self.get(name).unwrap_or_default())

@@ -6,11 +6,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Format;
+use super::credentials::Credential;
 use crate::model::provider::condition::Condition;
 use crate::model::provider::json_template::JsonTemplate;
 use crate::model::provider::pointer::Pointer;
 use crate::model::provider::selector::Selector;
-use crate::model::provider::template::Template;
+use crate::model::provider::template::{Expression, Template};
+
+/// Slowest pace, in milliseconds between two messages.
+const PACE_MILLISECONDS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// An answer in the HTTP response itself.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
@@ -32,7 +36,10 @@ pub struct Api {
     pub base: Option<Template>,
     /// Sent with every call that is not `no_auth`.
     pub headers: BTreeMap<String, Template>,
+    /// Ways to authenticate that the provider knows besides a token; those that work here stand in `credentials`.
     pub auth_alternatives: Vec<AuthAlternative>,
+    /// Ways to get a token instead of holding one, the first one that is set up goes first.
+    pub credentials: Vec<Credential>,
     pub rate: Rate,
     pub success: Option<Success>,
 }
@@ -44,12 +51,16 @@ pub enum AuthAlternative {
     OauthClientCredentials,
 }
 
-/// How the API tells to slow down.
+/// How the API tells to slow down, and how fast messages may follow each other. The texts are for readers.
 #[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rate {
     pub retry_headers: Vec<String>,
     pub retry_body: Option<Pointer>,
+    /// An answer that means that the call may work later, whatever its status.
+    pub again: Option<Again>,
+    /// Least times between two messages.
+    pub spacing: Vec<Spacing>,
     pub primary: Option<String>,
     pub secondary: Option<String>,
     pub global: Option<String>,
@@ -59,12 +70,67 @@ pub struct Rate {
     pub per_token: Option<String>,
 }
 
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// A place in the answer.
+    pub sel: Selector,
+    pub r#in: Vec<Value>,
+}
+
+/// Messages to one place are not sent faster than this.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spacing {
+    #[serde(default)]
+    pub when: Vec<Condition>,
+    /// What names the place: a channel, a chat, or nothing but a word for all of them.
+    pub of: Template,
+    pub pace: Pace,
+}
+
+/// So many in a time, as `1/s`, `20/min`, `100/10s`: the time between two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Pace {
+    pub milliseconds: u64,
+}
+
+impl TryFrom<String> for Pace {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let parse = || {
+            let (count, span) = text.split_once('/')?;
+            let digits = span.find(|c: char| !c.is_ascii_digit())?;
+            let (number, unit) = span.split_at(digits);
+            let number: u64 = if number.is_empty() { 1 } else { number.parse().ok()? };
+            let unit = match unit {
+                "s" => 1_000,
+                "min" => 60_000,
+                "h" => 3_600_000,
+                _ => return None,
+            };
+            let milliseconds = number.checked_mul(unit)?.div_ceil(count.parse().ok().filter(|count| *count > 0)?);
+            (1..=PACE_MILLISECONDS_MAX).contains(&milliseconds).then_some(Self { milliseconds })
+        };
+        parse().ok_or_else(|| format!("`{text}` is no pace such as `1/s`, `20/min` or `100/10s`"))
+    }
+}
+
 /// What an answer must say besides its status.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Success {
     pub sel: Selector,
-    pub eq: Value,
+    /// The value that stands there.
+    pub eq: Option<Value>,
+    /// Whether anything stands there.
+    pub exists: Option<bool>,
+    /// An answer that is no JSON means success too: some addresses answer with a word.
+    #[serde(default)]
+    pub plain: bool,
+    /// Where the answer says what was wrong.
+    pub says: Option<Pointer>,
 }
 
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
@@ -84,8 +150,21 @@ pub struct Call {
     /// For how many seconds after the delivery the call works.
     pub ttl: Option<u64>,
     pub max_uses: Option<u32>,
+    /// What its answer must say, where that is not what the API's answers say.
+    pub success: Option<Success>,
     /// The call for further parts; body and authentication are this one's unless it says otherwise.
     pub next: Option<Box<Call>>,
+}
+
+impl Call {
+    /// Every hole of it, without those of the call that follows it.
+    pub fn expressions(&self) -> Vec<&Expression> {
+        let mut holes: Vec<&Expression> =
+            self.url.holes().chain(self.headers.values().flat_map(Template::holes)).collect();
+        holes.extend(self.json.iter().flat_map(|json| json.holes()));
+        holes.extend(self.form.iter().flat_map(|form| form.values()).flat_map(Template::holes));
+        holes
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
@@ -155,6 +234,10 @@ pub struct Reply {
     /// How a message is marked so that it can be found again.
     #[serde(default)]
     pub marker: MarkerKind,
+    /// Fields that join the JSON body where it is asked whether a task may run (null takes one away): buttons that
+    /// carry `{ctx:task} {ctx:digest}`.
+    #[serde(default)]
+    pub approval: BTreeMap<String, JsonTemplate>,
     pub rules: Vec<ReplyRule>,
 }
 
@@ -190,6 +273,8 @@ pub struct ReplyRule {
     pub created: Option<Created>,
     /// Changes what the call made, which `{ctx:reply_id}` names.
     pub edit: Option<Call>,
+    /// Says that a question is decided, in its place.
+    pub decided: Option<Call>,
 }
 
 /// Lists what stands at the source.

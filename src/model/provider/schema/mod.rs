@@ -4,6 +4,7 @@
 //! fields are refused. What the fields do is decided where they are used; this module only says what may be written.
 
 pub mod calls;
+pub mod credentials;
 pub mod proposals;
 pub mod repository;
 pub mod verify;
@@ -62,6 +63,9 @@ pub struct Document {
     pub command_events: Option<Vec<String>>,
     pub actor: ActorRule,
     pub resource: ResourceRule,
+    /// Which deliveries tell that somebody pressed a button of `reply.approval`.
+    #[serde(default)]
+    pub pressed: Vec<PressedRule>,
     /// Calls that fetch what the delivery only names.
     #[serde(default)]
     pub enrich: Vec<Enrich>,
@@ -199,13 +203,16 @@ pub struct Accepted {
     pub content_type: Option<String>,
 }
 
-/// What is known of the sender's habits. Only `attempt`, `reason`, `stop_header` and `stop_status` are acted on.
+/// What is known of the sender's habits. `attempt` and `reason` are logged, `stop_header` and `stop_status` are
+/// answered where nothing would change; the rest is for readers.
 #[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sender {
     pub retries: Option<String>,
     /// Which attempt at delivery this is.
     pub attempt: Option<Selector>,
+    /// Whether the first attempt is number 1; else it has none, or 0.
+    pub attempts_from_one: bool,
     pub reason: Option<Selector>,
     pub batch_max: Option<u64>,
     pub disables_after: Option<String>,
@@ -347,6 +354,16 @@ pub enum Format {
     Mrkdwn,
     Plain,
     TelegramHtml,
+}
+
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PressedRule {
+    pub when: Vec<Condition>,
+    /// What the button says.
+    pub approve: bool,
+    /// What it carries: `{ctx:task} {ctx:digest}` of the question.
+    pub about: Template,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::calls::Pace;
 use super::verify::{Algorithm, OneAlgorithm};
 use super::{SCHEMA, SchemaName, SplitPath};
 use crate::model::provider::condition::{Condition, Written};
@@ -29,6 +30,7 @@ texts! {
     Selector: "selector", "Where a value stands, such as `header:X-Event`, `body:/issue/key`, `raw`, `cfg:site_url`.";
     Template: "template", "Text with selectors in braces, each with filters: `{body:/project/id|or:body:/project_id}`.";
     Pointer: "pointer", "A JSON pointer (RFC 6901) in which `-1` is the last element.";
+    Pace: "pace", "So many in a time: `1/s`, `20/min`, `100/10s`.";
     SplitPath: "split_path", "A JSON pointer in which a step `*` means every element.";
 }
 
