@@ -12,7 +12,7 @@ use super::request::Asked;
 use super::state::ApiState;
 use super::table::Operation;
 use super::{not_found, ok, shown};
-use crate::change::{Status, Wait};
+use crate::change::{Applied, Status, Wait};
 use crate::error::{Code, Error, Result};
 use crate::http::answer::Answer;
 use crate::ledger::{NewTask, TaskFilter};
@@ -94,7 +94,9 @@ async fn say(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
         agreed,
     };
     let id = TaskId(fresh_id());
-    let spec = chat::task(id, &message, view.revision, state.clock.now());
+    // What was agreed to is in force by now, and the run sees it.
+    let revision = state.index.current().map_or(view.revision, |now| now.revision);
+    let spec = chat::task(id, &message, revision, state.clock.now());
     let task = NewTask { spec, lookup: None, reply: None, continues: None, says: None };
     state.ledger.create(task, &chat::provider(), state.clock.now()).await?;
     let answer = json!({
@@ -127,7 +129,11 @@ async fn agree(state: &ApiState, known: &Known, digest: Option<&str>, asked: &As
         authority: Authority::of_person(Origin::Chat, asked.caller.actor()),
         proposal: None,
     };
-    let (applied, outcome) = match changes(state)?.apply(set, Wait::Committed).await {
+    let made = changes(state)?.apply(set, Wait::Committed).await;
+    if let Ok(Applied { index_digest: Some(digest), .. }) = &made {
+        state.index.shows(*digest).await;
+    }
+    let (applied, outcome) = match made {
         Ok(made) if made.status == Status::Proposed => {
             let branch = made.branch.unwrap_or_default();
             (true, format!("here changes are not made at once, it is a proposal on the branch `{branch}`."))
