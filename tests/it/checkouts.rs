@@ -336,7 +336,7 @@ async fn what_would_steer_agents_or_run_at_the_provider_is_not_proposed() {
     let asks = |title: &str| json!({ "title": title, "text": "Because." });
     let plant = "cd checkout && echo 'on: push' > .github/workflows/x.yml && mkdir -p .claude/hooks && echo '{}' > \
                  .claude/settings.json && echo '{}' > .mcp.json && echo x > .claude/hooks/x && echo more >> src.txt; echo PLANTED";
-    let tame = "rm checkout/.github/workflows/x.yml; ls -a .claude; touch .claude/skills/house/x; echo TAMED";
+    let tame = "rm checkout/.github/workflows/x.yml; echo TAMED";
     let bash = |command: &str| json!({ "name": "Bash", "input": { "command": command, "description": "work" } });
     let pull = |title: &str| json!({ "name": open, "input": asks(title) });
     let provider = Anthropic::start(json!({
@@ -361,7 +361,7 @@ async fn what_would_steer_agents_or_run_at_the_provider_is_not_proposed() {
     // Nor is anything of it in the repository of the configuration.
     let root = house.service.root();
     assert!(git(&root, &["status", "--porcelain", "--", ".claude"]).is_empty());
-    assert!(!root.join(".claude/skills/house/x").exists() && !root.join(".claude/settings.json").exists());
+    assert!(!root.join(".claude/settings.json").exists());
 }
 
 #[tokio::test]
