@@ -18,6 +18,7 @@ pub mod telemetry;
 pub mod change;
 pub mod copies;
 pub mod mcp;
+pub mod outward;
 pub mod reconcile;
 pub mod respond;
 pub mod workspace;

@@ -56,3 +56,10 @@ fn every_documented_command_exists() {
     pages::commands(root(), &mut found);
     nothing(found);
 }
+
+#[test]
+fn every_tool_that_agents_are_told_of_exists() {
+    let mut found = Vec::new();
+    pages::tools(root(), &mut found);
+    nothing(found);
+}

@@ -42,6 +42,7 @@ use crate::model::change::WriteModes;
 use crate::model::check::Rules;
 use crate::model::ids::ProviderName;
 use crate::model::provider::Catalogue;
+use crate::outward::Outward;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
 use crate::reconcile::origins::Origins;
@@ -63,6 +64,7 @@ use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::secrets::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
+use crate::workspace::{self, Workspaces};
 
 /// Memory for the pages of the index, in bytes.
 const INDEX_CACHE_BYTES: usize = 16 << 20;
@@ -182,6 +184,8 @@ pub async fn start(config: Config) -> Result<Service> {
         },
     );
 
+    intake.remember_threads().await?;
+
     let limits = limits(&config);
     let receiver_listener =
         Listener::tcp(if config.has_role("receiver") { &config.settings.server.listen } else { NOWHERE })?;
@@ -259,7 +263,17 @@ pub async fn start(config: Config) -> Result<Service> {
     let local = crate::http::api::filter("socket", api, &limits);
     spawn(&mut tasks, "socket", server("socket", socket).serve(local, stop.clone()));
     let grants = Grants::default();
-    let desk = Desk { changes: changes.clone(), ledger: ledger.clone(), clock: clock.clone() };
+    let known = runs::known_secrets(&config, known);
+    let outward = Outward {
+        workspaces: Workspaces::new(repository.clone(), config.data.join("workspaces"), workspace::Limits::default()),
+        caller: caller.clone(),
+        known_secrets: known.clone(),
+        published: published.clone(),
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+    };
+    let desk =
+        Desk { changes: changes.clone(), ledger: ledger.clone(), outward: outward.clone(), clock: clock.clone() };
     let tools = crate::http::tools::filter("runs", desk, grants.clone(), metrics.clone(), &limits);
     spawn(&mut tasks, "runs", server("runs", runs_socket).serve(tools, stop.clone()));
 
@@ -373,7 +387,7 @@ pub async fn start(config: Config) -> Result<Service> {
         secrets: runs::known_secrets(&config, known),
         newest_revision: Arc::new(move || recorded.borrow().served),
     };
-    let worker = runs::worker(&config, &ledger, repository, grants, knowing, &clock, &metrics)?;
+    let worker = runs::worker(&config, &ledger, outward, grants, knowing, &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);
     if works {

@@ -10,14 +10,13 @@ use crate::ledger::Ledger;
 use crate::mcp::grants::Grants;
 use crate::model::secret::SecretValue;
 use crate::model::task::DailyBudget;
-use crate::repo::Repository;
+use crate::outward::Outward;
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::agent::{self, AgentConfig};
 use crate::worker::tools::Tools;
 use crate::worker::{KnownSecrets, NewestRevision, Worker};
-use crate::workspace::Workspaces;
 
 /// What the worker asks for when it needs it.
 pub(super) struct Knowing {
@@ -32,7 +31,7 @@ pub(super) struct Knowing {
 pub(super) fn worker(
     config: &Config,
     ledger: &Ledger,
-    repository: Repository,
+    outward: Outward,
     grants: Grants,
     knowing: Knowing,
     clock: &Clock,
@@ -41,7 +40,8 @@ pub(super) fn worker(
     let settings = &config.settings;
     Ok(Worker {
         ledger: ledger.clone(),
-        workspaces: Workspaces::new(repository, config.data.join("workspaces"), crate::workspace::Limits::default()),
+        workspaces: outward.workspaces.clone(),
+        outward,
         agent: Arc::new(agent_config(config)?),
         attempts: config.data.join("attempts"),
         tools: Tools { grants, program: own_program()?, socket: config.runs_socket() },

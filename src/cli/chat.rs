@@ -13,6 +13,9 @@ use super::exit::Exit;
 use super::get::items_of;
 use super::output::{STRONG, harmless_lines};
 use crate::error::{Code, Error, Result};
+use crate::model::change::Shown;
+use crate::model::chat;
+use crate::model::task::CHANGE;
 
 /// How often the log of the running task is asked for more.
 const FOLLOW_EVERY: Duration = Duration::from_millis(300);
@@ -20,8 +23,9 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(300);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without MESSAGE the conversation goes on until the input ends; an empty line is passed over.
-What the agent wants to change becomes a proposal (a branch). `yes` as the next message, or --yes with the first one,
-confirms: then it is written, in force at once, and committed.
+What the agent wants to change becomes a proposal (a branch). `yes` as the next message applies exactly what was shown;
+--yes with a message lets the agent do what it asks for without showing it first. Then it is written, in force at once,
+and committed.
 
 Examples:
   skillhook chat 'Which webhooks do we have?'
@@ -47,14 +51,15 @@ impl Chat {
         let client = context.client()?;
         let mut conversation = self.conversation.clone();
         if !self.message.is_empty() {
-            return self.say(context, &client, &mut conversation, &self.message.join(" ")).await;
+            return self.say(context, &client, (&mut conversation, &mut None), &self.message.join(" ")).await;
         }
+        let mut seen = None;
         for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|error| Error::new(Code::Usage, "the input cannot be read").detail(error))?;
             if line.trim().is_empty() {
                 continue;
             }
-            let exit = self.say(context, &client, &mut conversation, &line).await?;
+            let exit = self.say(context, &client, (&mut conversation, &mut seen), &line).await?;
             if exit != Exit::Done || context.output.is_closed() {
                 return Ok(exit);
             }
@@ -66,10 +71,13 @@ impl Chat {
         &self,
         context: &Context,
         client: &Client,
-        conversation: &mut Option<String>,
+        (conversation, seen): (&mut Option<String>, &mut Option<String>),
         text: &str,
     ) -> Result<Exit> {
         let mut body = json!({ "message": text, "confirm": self.yes });
+        if let Some(digest) = seen.take().filter(|_| chat::agrees(text)) {
+            body["digest"] = json!(digest);
+        }
         if let Some(id) = &conversation {
             body["conversation"] = json!(id);
         }
@@ -85,6 +93,13 @@ impl Chat {
         follow(context, client, &task).await?;
         let ended = client.get(Route::api(&["tasks", &task]), DEADLINE).await?;
         let state = ended["state"].as_str().unwrap_or_default();
+        if let Some(shown) = ended.pointer(&format!("/result/artefacts/{CHANGE}")).and_then(Value::as_str)
+            && let Some(shown) = Shown::read(shown)
+        {
+            let files: Vec<&str> = shown.edits.iter().map(|edit| edit.path.as_str()).collect();
+            context.output.note(&format!("`yes` applies the change {} of {}", shown.digest, files.join(", ")));
+            *seen = Some(shown.digest.to_string());
+        }
         context.output.value(&shown(&ended, conversation.as_deref()), |shown| {
             format!("{}\n", harmless_lines(shown["answer"].as_str().unwrap_or_default()))
         });

@@ -73,7 +73,7 @@ exits! {
     Difference:
         TemplateRender ListenFailed SecretMissing NotReady IndexDamaged IndexWrite GitFailed GitBusy
         RevisionMissing TreeUnreadable LedgerUnavailable LedgerDamaged LedgerNewer AgentMissing AgentFailed
-        AgentLimit WorkspaceFailed CopyDamaged RestoreDiffers EngineNewer;
+        AgentLimit CheckoutFailed WorkspaceFailed CopyDamaged RestoreDiffers EngineNewer;
     Bug:
         Bug;
 }

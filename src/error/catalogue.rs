@@ -86,6 +86,7 @@ codes! {
     BudgetSpent = "0307", 429, Wait, "a budget of the day is used up";
     ApprovalRefused = "0310", 403, HumanNeeded, "this person may not decide the task";
     ApprovalVoid = "0311", 409, HumanNeeded, "the approval is about another prompt";
+    CheckoutFailed = "0312", 502, Backoff, "the repository of the task cannot be had";
 
     UnknownEndpoint = "0401", 404, Never, "there is no webhook at this address";
     MethodNotAllowed = "0402", 405, Never, "the method is not allowed here";

@@ -1,12 +1,12 @@
 //! How many runs a thread at a source has started lately. People ask now and then; two programs that answer each
-//! other ask until somebody stops them, and this does. It lives in memory: a restart begins anew.
+//! other ask until somebody stops them, and this does. It lives in memory, and is filled from the ledger at the start.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time in which runs are counted.
-const WINDOW: Duration = Duration::from_secs(60 * 60);
+pub const WINDOW: Duration = Duration::from_secs(60 * 60);
 /// Starts remembered of one thread.
 const STARTS_MAX: u32 = 10_000;
 /// Threads remembered before those that have been quiet for the window are forgotten.
@@ -15,6 +15,7 @@ const KEPT_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Breaker {
     runs_max: u32,
+    /// Time is told from one window before this was made, so that what began earlier has its place.
     since: Instant,
     threads: Mutex<HashMap<String, Thread>>,
 }
@@ -48,12 +49,23 @@ impl Breaker {
 
     /// Whether the thread may start one more run; asking counts nothing.
     pub fn check(&self, thread: &str) -> Result<(), Open> {
-        self.check_at(thread, self.since.elapsed())
+        self.check_at(thread, self.now())
     }
 
     /// Counts runs that were started.
     pub fn count(&self, thread: &str, runs: usize) {
-        self.count_at(thread, runs, self.since.elapsed());
+        self.count_at(thread, runs, self.now());
+    }
+
+    /// Counts a run that was started so long ago, before this was made. Earlier ones come first.
+    pub fn remember(&self, thread: &str, ago: Duration) {
+        if ago < WINDOW {
+            self.count_at(thread, 1, self.now().saturating_sub(ago));
+        }
+    }
+
+    fn now(&self) -> Duration {
+        WINDOW + self.since.elapsed()
     }
 
     fn check_at(&self, thread: &str, now: Duration) -> Result<(), Open> {
@@ -113,6 +125,17 @@ mod tests {
         assert_eq!(breaker.check_at("a", MINUTE * 60), Ok(()), "the first is an hour ago");
         breaker.count_at("a", 1, MINUTE * 60);
         assert!(breaker.check_at("a", MINUTE * 60).unwrap_err().first, "a new pause is said anew");
+    }
+
+    #[test]
+    fn what_was_started_before_a_restart_counts() {
+        let breaker = Breaker::new(2);
+        for ago in [WINDOW * 2, MINUTE * 50, MINUTE * 10] {
+            breaker.remember("a", ago);
+        }
+        let open = breaker.check("a").unwrap_err();
+        assert_eq!((open.runs, open.minutes), (2, 10));
+        assert_eq!(breaker.check("b"), Ok(()));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub enum Peer {
     /// A process of this machine, through the socket file.
     #[default]
     Local,
+    /// The same, of a process that this service has started: an agent's.
+    Run,
     Address(std::net::SocketAddr),
 }
 
@@ -54,6 +56,7 @@ impl Peer {
     pub fn host(self) -> String {
         match self {
             Peer::Local => "local".to_owned(),
+            Peer::Run => "run".to_owned(),
             Peer::Address(address) => address.ip().to_canonical().to_string(),
         }
     }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::exchange::Peer;
+use super::peer;
 use crate::error::{Code, Error, Result};
 
 /// Connections that wait in the kernel while the connection cap is reached.
@@ -97,7 +98,8 @@ impl Listener {
             }
             Kind::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Box::new(stream), Peer::Local))
+                let peer = peer::of(&stream);
+                Ok((Box::new(stream), peer))
             }
         }
     }

@@ -15,6 +15,7 @@ mod dashboard;
 pub mod exchange;
 pub mod intake;
 pub mod listen;
+mod peer;
 mod rates;
 pub mod receiver;
 pub mod serve;

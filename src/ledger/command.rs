@@ -129,6 +129,8 @@ pub type Verdict = std::result::Result<bool, (Reason, std::time::Duration)>;
 /// A run that is about to begin, and what may be used in a day: by its webhook, and by all together.
 #[derive(Clone, Debug)]
 pub struct Reserve {
+    /// It is counted once, however often it is broken off and tried again.
+    pub task: Option<TaskId>,
     pub webhook: WebhookId,
     pub of_webhook: DailyBudget,
     pub of_all: DailyBudget,

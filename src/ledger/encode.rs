@@ -124,6 +124,7 @@ impl EncodedTask {
             cancel_requested: false,
             allowed: lookup.is_none(),
             approved: None,
+            counted: false,
             result: (state == TaskState::Succeeded).then(|| said(&spec)),
         };
         let continues_now = continues.filter(|_| lookup.is_none());

@@ -17,6 +17,7 @@ use super::store::kept::{CallRow, DedupeRow, HappeningRow, LayoutRow, LiveRow, P
 use super::store::shared::{Hand, Hands};
 use super::store::tables::{DeadMark, Reader};
 use super::transition::Memory;
+use crate::error::Code;
 use crate::model::ids::{DeliveryId, OutboxId, TaskId};
 use crate::model::task::TaskState;
 
@@ -101,6 +102,11 @@ impl Loaded {
         // A clock that was set back while nothing ran must not make it wait longer than it was meant to.
         row.task.not_before = Due { at: row.task.not_before, delay_ms: row.delay_ms }.clamped(now).at;
         self.memory.queue.put(id, &row);
+        // The task that met the limit waits for its end, and so does everything else.
+        if row.task.state == TaskState::Queued && row.task.reason.as_ref().is_some_and(|it| it.code == Code::AgentLimit)
+        {
+            self.memory.queue.pause(row.task.not_before);
+        }
         let TaskRow { state, attempt, .. } = row.task;
         if state == TaskState::Running {
             match (hand, held) {

@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::grants::Granted;
-use super::tools::{AddCommand, CreateTask, Files, GetTask, Named, Nothing, PutAgent, PutSkill};
+use super::tools::{
+    AddCommand, CreateTask, Files, GetTask, Named, Nothing, OpenPullRequest, ProviderCall, PutAgent, PutSkill,
+};
 use crate::change::operations;
 use crate::change::{Changes, Refused, Wait};
 use crate::error::{Code, Error, Result};
@@ -19,10 +21,13 @@ use crate::model::entry::WebhookEntry;
 use crate::model::ids::{AgentName, ProviderName, SkillName, TaskId, WebhookId};
 use crate::model::snapshot::skill_path;
 use crate::model::task::{Task, TaskSpec};
+use crate::outward::{Asked, Outward, PullRequest};
 use crate::seam::{Clock, fresh_id};
 
 /// Tasks that one run may start.
 const CHILDREN_MAX: usize = 5;
+/// Calls to providers that one run may ask for.
+const CALLS_MAX: usize = 200;
 /// How many tasks may stand above one another.
 const DEPTH_MAX: usize = 3;
 /// Longest prompt of a task that a run starts, in bytes.
@@ -33,6 +38,7 @@ const PROMPT_BYTES_MAX: usize = 64 * 1024;
 pub struct Desk {
     pub changes: Changes,
     pub ledger: Ledger,
+    pub outward: Outward,
     pub clock: Clock,
 }
 
@@ -58,6 +64,8 @@ impl Desk {
             "plan" => self.try_out(granted, read(arguments)?, true).await,
             "get_task" => self.get_task(granted, &read(arguments)?).await,
             "create_task" => self.create_task(granted, read(arguments)?).await,
+            "provider_call" => self.provider_call(granted, read(arguments)?).await,
+            "open_pull_request" => self.open_pull_request(granted, read(arguments)?).await,
             _ => Err(Error::new(Code::NotFound, format!("there is no tool `{}`", tool.escape_default())).into()),
         }
     }
@@ -239,6 +247,38 @@ impl Desk {
         let task = NewTask { spec: child, lookup: None, reply: None, continues: None, says: None };
         self.ledger.create(task, &provider, self.clock.now()).await?;
         Ok(json!({ "id": id, "state": "queued" }))
+    }
+
+    async fn provider_call(&self, granted: &Arc<Granted>, call: ProviderCall) -> Result<Value, Refused> {
+        let Some(operation) = call.operation else {
+            return Ok(json!({ "operations": self.outward.operations(&granted.task) }));
+        };
+        {
+            let mut asked = granted.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if *asked >= CALLS_MAX {
+                let message = format!("one run may ask providers at most {CALLS_MAX} times");
+                return Err(Error::new(Code::Refused, message).into());
+            }
+            *asked += 1;
+        }
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let values = call.values.into_iter().map(|(name, value)| (name, text(value))).collect();
+        let asked = Asked { provider: call.provider, operation, values };
+        Ok(self.outward.call(&granted.task, asked).await?)
+    }
+
+    async fn open_pull_request(&self, granted: &Arc<Granted>, open: OpenPullRequest) -> Result<Value, Refused> {
+        let task = &granted.task;
+        let found = self.ledger.task(task.id).await?;
+        let approved = found.and_then(|found| found.approved);
+        let agreed = task.run.approval.is_some() && approved.is_some_and(|given| given.covers(&task.prompt));
+        let wanted = PullRequest { title: open.title, text: open.text, base: open.base };
+        // One after the other: a second call builds upon the branch of the first.
+        let _one = granted.opening.lock().await;
+        Ok(shown(&self.outward.open_pull_request(task, agreed, wanted).await?)?)
     }
 
     /// The same settings and authority; a conversation of its own, because the parent's is busy.

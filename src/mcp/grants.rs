@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
-use crate::model::change::{Authority, Edit};
+use crate::model::change::{Authority, Edit, Origin, Shown};
 use crate::model::digest::Digest;
 use crate::model::task::TaskSpec;
 use crate::seam::fresh_secret;
@@ -33,6 +33,10 @@ pub struct Granted {
     pub proposed: Mutex<Vec<Edit>>,
     /// Tasks that it has started.
     pub started: Mutex<usize>,
+    /// Calls to providers that it has asked for.
+    pub asked: Mutex<usize>,
+    /// Held while a pull request is opened.
+    pub opening: tokio::sync::Mutex<()>,
 }
 
 impl Granted {
@@ -51,6 +55,17 @@ pub struct Grant {
     grants: Grants,
 }
 
+impl Grant {
+    /// The change that the run has proposed in a conversation, as it is kept for whoever may agree to it.
+    pub fn shown(&self) -> Option<String> {
+        let granted = self.grants.find(&self.token)?;
+        if granted.authority.origin != Origin::Chat {
+            return None;
+        }
+        Shown::write(&granted.proposed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Drop for Grant {
     fn drop(&mut self) {
         self.grants.lock().remove(&self.hash);
@@ -66,7 +81,15 @@ impl Grants {
         let token = format!("{PREFIX}{}", fresh_secret()?);
         let hash = Digest::of(token.as_bytes());
         let authority = task.run.authority.clone().unwrap_or_else(|| Authority::of_run(task.id.to_string()));
-        let granted = Granted { task, authority, rules, proposed: Mutex::default(), started: Mutex::default() };
+        let granted = Granted {
+            task,
+            authority,
+            rules,
+            proposed: Mutex::default(),
+            started: Mutex::default(),
+            asked: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        };
         self.lock().insert(hash, Arc::new(granted));
         Ok(Grant { token, hash, grants: self.clone() })
     }

@@ -88,6 +88,20 @@ pub const TOOLS: &[Tool] = &[
         "Starts a task of its own for another agent, with this task as its parent. It has no more power than this one.",
         schema::<CreateTask>,
     ),
+    writing(
+        "provider_call",
+        "Makes one call to a provider's API with the service's own rights: reads an issue, comments, searches. Without \
+         `operation` it answers what this run may use and what each takes. What the task is about (repository, issue, \
+         channel) is set already where it is not listed. The answer of the run itself is posted without any call.",
+        schema::<ProviderCall>,
+    ),
+    writing(
+        "open_pull_request",
+        "Puts up for review what this run has changed in `checkout`: the service makes one commit of it, pushes it to a \
+         branch of its own and opens a pull request. Called again, it brings both up to date. Files that programs made \
+         and `.gitignore` names are left out.",
+        schema::<OpenPullRequest>,
+    ),
 ];
 
 /// The tool of that name.
@@ -169,6 +183,32 @@ pub struct CreateTask {
     /// The agent; without it the webhook's agent decides.
     #[serde(default)]
     pub agent: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderCall {
+    /// What is to be done, for example `pull_request`; without it the answer lists what this run may use.
+    #[serde(default)]
+    pub operation: Option<String>,
+    /// The provider, where it is not the one that the task came from, for example `jira`.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// What the operation takes, by name.
+    #[serde(default)]
+    pub values: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenPullRequest {
+    /// One line: what is different afterwards, and for whom.
+    pub title: String,
+    /// What and why, how it was proved, what could break, what was left out; in Markdown.
+    pub text: String,
+    /// The branch that it is to be merged into; without it the repository's own.
+    #[serde(default)]
+    pub base: Option<String>,
 }
 
 #[cfg(test)]

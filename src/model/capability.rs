@@ -172,6 +172,7 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
         timeout_seconds,
         approval,
         checkout,
+        provider_calls,
     } = new;
     let mut command = |wider: bool, power: Power, what: &str| {
         if wider {
@@ -189,6 +190,10 @@ fn changed_command(found: &mut Found, old: &CommandSpec, new: &CommandSpec) {
     command(!requires_prefix && old.requires_prefix, Power::Commands, "it needs no prefix");
     command(approval_eased(old.approval.as_ref(), approval.as_ref()), Power::Actors, "less approval is needed");
     command(*checkout && !old.checkout, Power::Tools, "it gets the files of the repository");
+    let had = |call: &String| old.provider_calls.iter().flatten().any(|had| had == call);
+    let more_calls = provider_calls.iter().flatten().any(|call| !had(call))
+        || (provider_calls.is_none() && old.provider_calls.is_some());
+    command(more_calls, Power::Tools, "it may ask providers to do more");
     command(not_lowered(old.max_turns, *max_turns), Power::Budget, "more turns");
     command(not_lowered(old.budget_usd, *budget_usd), Power::Budget, "a larger budget");
     command(not_lowered(old.timeout_seconds, *timeout_seconds), Power::Budget, "a longer time limit");

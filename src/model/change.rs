@@ -67,6 +67,70 @@ impl Edit {
     }
 }
 
+/// A change set that a person was shown and may agree to: kept as text beside the answer that showed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Of everything that it does.
+    pub digest: Digest,
+    pub edits: Vec<Edit>,
+}
+
+/// Longest text of a change set that is kept to be agreed to, in bytes.
+pub const SHOWN_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEdit {
+    path: String,
+    /// `None` deletes.
+    content: Option<String>,
+    #[serde(default)]
+    executable: bool,
+    /// What stood there when it was shown; `None` when nothing did.
+    #[serde(default)]
+    over: Option<Digest>,
+    /// Whatever stands there is replaced.
+    #[serde(default)]
+    any: bool,
+}
+
+impl Shown {
+    /// As text; `None` when it is too large to be kept, or holds what is no text.
+    pub fn write(edits: &[Edit]) -> Option<String> {
+        let written = |edit: &Edit| {
+            let content = match &edit.content {
+                Some(bytes) => Some(std::str::from_utf8(bytes).ok()?.to_owned()),
+                None => None,
+            };
+            let (over, any) = match edit.expect {
+                Expect::Any => (None, true),
+                Expect::Absent => (None, false),
+                Expect::Is(digest) => (Some(digest), false),
+            };
+            Some(WrittenEdit { path: edit.path.clone(), content, executable: edit.executable, over, any })
+        };
+        let all: Vec<WrittenEdit> = edits.iter().map(written).collect::<Option<_>>()?;
+        let text = serde_json::to_string(&all).ok()?;
+        (!all.is_empty() && text.len() <= SHOWN_BYTES_MAX).then_some(text)
+    }
+
+    /// What [`Shown::write`] has written.
+    pub fn read(text: &str) -> Option<Self> {
+        let written: Vec<WrittenEdit> = serde_json::from_str(text).ok()?;
+        let edit = |written: WrittenEdit| Edit {
+            path: written.path,
+            content: written.content.map(|content| content.into_bytes().into()),
+            executable: written.executable,
+            expect: match (written.any, written.over) {
+                (true, _) => Expect::Any,
+                (false, Some(digest)) => Expect::Is(digest),
+                (false, None) => Expect::Absent,
+            },
+        };
+        Some(Self { digest: Digest::of(text.as_bytes()), edits: written.into_iter().map(edit).collect() })
+    }
+}
+
 /// Who asks, through what, and what that allows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
@@ -227,6 +291,23 @@ pub fn title(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_shown_is_read_as_it_was_written() {
+        let edits = vec![
+            Edit::put(".claude/agents/a.md", "x\n".as_bytes().to_vec(), Expect::Absent),
+            Edit::put(".claude/agents/b.md", "y".as_bytes().to_vec(), Expect::Is(Digest::of(b"z"))),
+            Edit::delete(".claude/agents/c.md", Expect::Any),
+        ];
+        let text = Shown::write(&edits).unwrap();
+        let shown = Shown::read(&text).unwrap();
+        assert_eq!(shown.edits, edits);
+        let other = Shown::write(&edits[..2]).and_then(|text| Shown::read(&text)).unwrap();
+        assert_ne!(shown.digest, other.digest);
+        assert_eq!(Shown::write(&[]), None);
+        let large = Edit::put(".claude/agents/a.md", vec![b'x'; SHOWN_BYTES_MAX], Expect::Any);
+        assert_eq!(Shown::write(&[large]), None);
+    }
 
     #[test]
     fn only_files_of_skills_agents_and_providers_may_be_edited() {

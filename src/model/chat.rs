@@ -7,7 +7,7 @@ use super::change::{Authority, Origin};
 use super::digest::Digest;
 use super::ids::{AgentName, CommandName, ProviderName, SkillName, TaskId, WebhookId};
 use super::spec::Action;
-use super::task::{RunSettings, Source, TaskSpec};
+use super::task::{Agreed, RunSettings, Source, TaskSpec};
 
 /// The name of webhook, command and provider of a message.
 const NAME: &str = "chat";
@@ -49,6 +49,8 @@ pub struct Message {
     pub actor: String,
     /// He may change configuration, and has confirmed that this message is to do so at once.
     pub confirmed: bool,
+    /// He has agreed to what an earlier answer showed, and it was carried out or not.
+    pub agreed: Option<Agreed>,
 }
 
 /// The webhook that tasks of conversations name; no file makes it, because `chat` is no provider.
@@ -82,6 +84,7 @@ pub fn task(id: TaskId, message: &Message, revision: Digest, now: Timestamp) -> 
         external_id: format!("chat:{}", message.conversation),
         flow_id: message.conversation.clone(),
         conversation_id: message.conversation.clone(),
+        agreed: message.agreed.clone(),
         ..Source::default()
     };
     TaskSpec {
@@ -119,7 +122,7 @@ mod tests {
 
     fn message(text: &str, confirmed: bool) -> Message {
         let agent = AgentName::parse(AGENT_DEFAULT).unwrap();
-        Message { conversation: "c1".into(), text: text.into(), agent, actor: "ann".into(), confirmed }
+        Message { conversation: "c1".into(), text: text.into(), agent, actor: "ann".into(), confirmed, agreed: None }
     }
 
     #[test]

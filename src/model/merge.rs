@@ -12,9 +12,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::draft::Draft;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, did_you_mean};
 use super::ids::{AgentName, ProviderName, SkillName, WebhookId};
-use super::provider::Catalogue;
+use super::provider::{Allowed, Catalogue};
 use super::spec::{SkillConfig, WebhookSpec};
 use crate::error::Code;
 
@@ -109,12 +109,19 @@ impl Round<'_> {
     /// The webhooks that the fragment touches, as they are with it. All or nothing.
     fn joined(&self, layer: Layer, fragment: &SkillConfig) -> Result<Vec<Draft>, Vec<Fault>> {
         let mut faults = self.missing_agents(fragment);
+        faults.extend(self.missing_operations(fragment));
         let mut drafts = Vec::new();
         for provider in &fragment.providers {
             let Some(definition) = self.catalogue.get(provider.as_str()) else {
                 faults.push(Fault::new(Code::ProviderUnknown, format!("there is no provider `{provider}`")));
                 continue;
             };
+            if !definition.has_repositories()
+                && let Some(command) = fragment.commands.iter().find(|command| command.checkout)
+            {
+                let message = format!("`{}` wants a checkout, and `{provider}` has no repositories", command.name);
+                faults.push(Fault::new(Code::ConfigValue, message).hint("leave `checkout` out"));
+            }
             let draft = match &fragment.own_id {
                 Some(id) => self.own(id, provider, fragment),
                 None => Ok(self.builtin(provider)),
@@ -150,6 +157,30 @@ impl Round<'_> {
             }
             None => Ok(Draft::own(id, provider, &fragment.skill)),
         }
+    }
+
+    /// An operation without a provider is one of any that the fragment is for.
+    fn missing_operations(&self, fragment: &SkillConfig) -> Vec<Fault> {
+        let listed = fragment.commands.iter().flat_map(|command| command.provider_calls.iter().flatten());
+        let fault = |written: &String| {
+            let allowed = Allowed::parse(written);
+            let providers: Vec<&str> = match allowed.provider {
+                Some(provider) => vec![provider],
+                None => fragment.providers.iter().map(ProviderName::as_str).collect(),
+            };
+            let definitions: Vec<_> = providers.into_iter().filter_map(|name| self.catalogue.get(name)).collect();
+            let mut known = definitions.iter().flat_map(|definition| definition.operations());
+            if known.any(|name| name == allowed.operation) {
+                return None;
+            }
+            let fault = Fault::new(Code::ReferenceMissing, format!("there is no operation `{written}`"));
+            let known = definitions.iter().flat_map(|definition| definition.operations());
+            Some(match did_you_mean(allowed.operation, known) {
+                Some(near) => fault.hint(format!("did you mean `{near}`?")),
+                None => fault.hint("the definition of the provider lists them under `operations`"),
+            })
+        };
+        listed.filter_map(fault).collect()
     }
 
     fn missing_agents(&self, fragment: &SkillConfig) -> Vec<Fault> {

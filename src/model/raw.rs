@@ -187,6 +187,10 @@ pub struct RawCommand {
     /// Whether the run gets the files of the repository that it is about.
     #[serde(default, deserialize_with = "present")]
     pub checkout: Option<bool>,
+    /// Which operations of providers the run may use: `comment` at what the delivery is about, `jira.issue` at any
+    /// resource of that provider. When absent, those that read what the delivery is about.
+    #[serde(default, deserialize_with = "present")]
+    pub provider_calls: Option<Several<Text>>,
 }
 
 /// The terms of an approval.

@@ -133,6 +133,9 @@ pub struct CommandSpec {
     /// The run gets the files of the repository that it is about.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkout: bool,
+    /// Operations of providers that the run may use; without a list, those that read what the delivery is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_calls: Option<Vec<String>>,
 }
 
 /// What a command does when it matches.

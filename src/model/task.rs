@@ -9,7 +9,7 @@ use super::approval::{Approval, Given};
 use super::change::Authority;
 use super::digest::Digest;
 use super::event::Pressed;
-use super::ids::{AgentName, CommandName, DeliveryId, SkillName, TaskId, WebhookId};
+use super::ids::{AgentName, CommandName, DeliveryId, ProviderName, SkillName, TaskId, WebhookId};
 use super::spec::Action;
 use crate::error::{Code, Error};
 
@@ -59,9 +59,23 @@ pub struct Source {
     /// Somebody asked for a fresh start: the agent's session begins anew with this task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
+    /// A person has agreed to the change that an earlier task had shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<Agreed>,
     /// The button that somebody pressed to decide about a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pressed: Option<Pressed>,
+}
+
+/// What came of a change that a person has agreed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// The task whose answer showed it.
+    pub task: TaskId,
+    /// It was carried out; else it can be agreed to again.
+    pub applied: bool,
+    /// In words for the agent that goes on.
+    pub outcome: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,6 +97,20 @@ pub struct RunSettings {
     /// The run gets the files of the repository that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkout: Option<Checkout>,
+    /// What it may ask providers to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
+}
+
+/// What a run may ask providers to do, and at which of their resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    pub provider: ProviderName,
+    /// What the delivery was about, by the names that operations use.
+    pub bound: BTreeMap<String, String>,
+    /// What the command lists: `comment`, `jira.issue`. Without a list, reading at home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Vec<String>>,
 }
 
 /// What may be used in one day (UTC); further runs are refused.
@@ -98,13 +126,18 @@ impl DailyBudget {
     }
 }
 
-/// Which files of a target repository a run gets.
+/// The repository whose files a run gets, and to which its changes are proposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkout {
-    /// Where it is cloned from: the operator's address, with the path of the delivery.
+    pub provider: ProviderName,
+    /// As the provider names it, for example `acme/api`.
+    pub repository: String,
+    /// Where it is cloned from: the catalogue's or the operator's address, with the path of the delivery.
     pub url: String,
     /// What is looked at, for example `refs/pull/7/head`; the default branch where it is `None`.
     pub reference: Option<String>,
+    /// The branch that changes are proposed to.
+    pub base: Option<String>,
 }
 
 /// Where a task stands.
@@ -194,6 +227,9 @@ pub struct Task {
     pub approved: Option<Given>,
     pub result: Option<RunResult>,
 }
+
+/// The artefact of a task whose answer showed a change that a person may agree to.
+pub const CHANGE: &str = "CHANGE.json";
 
 /// A sentence with its code, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -103,6 +103,16 @@ impl Directory {
         Ok(file)
     }
 
+    /// Creates a link that must not exist. Whoever calls this knows that it leads nowhere that it should not.
+    pub(crate) fn create_link(&self, name: impl AsRef<OsStr>, leads_to: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(OsStr::from_bytes(leads_to), &self.fd, single(&name)?)?)
+    }
+
+    /// Where a link leads.
+    pub(crate) fn read_link(&self, name: impl AsRef<OsStr>) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(&self.fd, single(&name)?, Vec::new())?.into_bytes())
+    }
+
     /// Puts `name` in place of whatever plain file or link `to` has under that name.
     pub(crate) fn rename(&self, name: &str, to: &Directory, to_name: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.fd, single(&name)?, &to.fd, single(to_name)?)?)

@@ -37,6 +37,7 @@ mod repair;
 mod served;
 mod staging;
 mod status;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -64,6 +65,8 @@ pub use pull::{Conflict, Move, PullOutcome, Skipped};
 pub use remote::{FetchOutcome, PushOutcome, Refusal};
 pub use served::ServedFile;
 pub use status::{LastPush, Status, Upstream};
+pub(crate) use target::blob_id;
+pub use target::{Ignores, Target, TargetEntry, TargetFile, TargetKind, TargetLimits};
 pub use versions::{Origin, Version};
 
 use crate::error::{Code, Context, Result};

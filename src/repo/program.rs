@@ -114,13 +114,27 @@ impl Repository {
     /// Runs git in the work tree. An error only if it cannot be started.
     pub(super) fn run_git(&self, arguments: &[&str], deadline: Duration) -> Result<Finished> {
         let mut command = self.command();
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.args(arguments);
+        self.run(command, None, deadline)
+    }
+
+    /// Runs git; none of the files that it writes gets larger than `file_bytes_max`.
+    pub(super) fn run(
+        &self,
+        mut command: Command,
+        file_bytes_max: Option<u64>,
+        deadline: Duration,
+    ) -> Result<Finished> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let unstarted = |error: io::Error| {
             Error::new(Code::GitFailed, "the `git` program cannot be started")
                 .hint("install git, or name it in the settings")
                 .detail(error)
         };
         let mut child = command.spawn().map_err(unstarted)?;
+        if let Some(bytes) = file_bytes_max {
+            limit_files(&child, bytes);
+        }
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         self.running(|running| running.extend(group.map(|group| group.as_raw_nonzero().get())));
         let finished = wait(&mut child, group, deadline);
@@ -148,6 +162,23 @@ impl Repository {
 
     fn command(&self) -> Command {
         let options = &self.shared.options;
+        let mut command = self.bare_command();
+        let chosen = options.environment.iter().any(|(name, _)| name == "GIT_SSH" || name == "GIT_SSH_COMMAND");
+        let configured = self.handle().and_then(|repo| {
+            repo.config()
+                .and_then(|config| config.get_string("core.sshCommand"))
+                .map_err(|error| Error::new(Code::GitFailed, "no `core.sshCommand`").detail(error))
+        });
+        if !chosen && configured.is_err() {
+            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+        }
+        command.arg("-C").arg(&self.shared.place.work_tree);
+        command
+    }
+
+    /// The program with its environment and the settings that every call gets.
+    pub(super) fn bare_command(&self) -> Command {
+        let options = &self.shared.options;
         let mut command = Command::new(&options.git_program);
         command.env_clear().envs(options.environment.iter().map(|(name, value)| (name, value)));
         let environment = [
@@ -160,22 +191,27 @@ impl Repository {
             ("LC_ALL", "C"),
         ];
         command.envs(environment);
-        let chosen = options.environment.iter().any(|(name, _)| name == "GIT_SSH" || name == "GIT_SSH_COMMAND");
-        let configured = self.handle().and_then(|repo| {
-            repo.config()
-                .and_then(|config| config.get_string("core.sshCommand"))
-                .map_err(|error| Error::new(Code::GitFailed, "no `core.sshCommand`").detail(error))
-        });
-        if !chosen && configured.is_err() {
-            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
-        }
-        command.arg("-C").arg(&self.shared.place.work_tree);
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
         command
     }
 }
+
+/// What a stranger sends must not fill the disk.
+#[cfg(target_os = "linux")]
+fn limit_files(child: &Child, bytes: u64) {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    // No number would mean this process.
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        // If it has ended already, there is nothing to limit.
+        let _ = prlimit(Some(pid), Resource::Fsize, limit);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_files(_: &Child, _: u64) {}
 
 fn wait(child: &mut Child, group: Option<Pid>, deadline: Duration) -> io::Result<Finished> {
     let until = Instant::now() + deadline;

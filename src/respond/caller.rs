@@ -17,9 +17,10 @@ use super::transport::{Answer, NoAnswer, Transport};
 use crate::error::{Code, Error, Result};
 use crate::model::ids::ProviderName;
 use crate::model::provider::{
-    Catalogue, Definition, FilledCall, PreparedApp, PreparedCall, PreparedCredential, Settings, must_be_encrypted,
+    Catalogue, Definition, FilledCall, Piece, Place, PreparedApp, PreparedCall, PreparedCredential, Settings,
+    must_be_encrypted,
 };
-use crate::model::secret::SecretSet;
+use crate::model::secret::{SecretSet, SecretValue};
 use crate::seam::Clock;
 use crate::secrets::Secrets;
 
@@ -77,6 +78,18 @@ impl Caller {
         got.forget().await;
         let (secrets, _) = self.secrets(asked).await.map_err(not_sent)?;
         self.once(asked, &secrets).await
+    }
+
+    /// What a slot holds, as a call would get it; `None` where nothing is set for it.
+    ///
+    /// # Errors
+    /// As [`Caller::exchange`].
+    pub async fn secret(&self, provider: &ProviderName, slot: &str) -> Result<Option<SecretValue>> {
+        let late = Piece::Late { expression: format!("secret:{slot}"), place: Place::Plain };
+        let mut call = PreparedCall::post("https://localhost/");
+        call.headers.push(("Authorization".to_owned(), vec![late]));
+        let asked = Asked { provider, call: &call, context: &BTreeMap::new(), page: None };
+        Ok(self.secrets(asked).await?.0.first(slot).cloned())
     }
 
     async fn once(&self, asked: Asked<'_>, secrets: &SecretSet) -> std::result::Result<Answer, NoAnswer> {

@@ -15,9 +15,10 @@ use super::narrate;
 use crate::error::{Code, Error, Result};
 use crate::ledger::rows::{Conversation, LogLine, Used};
 use crate::ledger::{Finish, Reserve};
+use crate::mcp::grants::Grant;
 use crate::model::question;
 use crate::model::spec::Action;
-use crate::model::task::{Reason, RunResult, Task, TaskState};
+use crate::model::task::{CHANGE, Reason, RunResult, Task, TaskState};
 use crate::seam::fresh_id;
 use crate::telemetry::event::{AttemptEnded, AttemptOutcome, Event as _, TaskOutput};
 use crate::workspace::Workspace;
@@ -61,7 +62,7 @@ impl<'a> Attempt<'a> {
             return;
         }
         match self.execute(&break_off).await {
-            Ok(report) => self.finish(report).await,
+            Ok((report, shown)) => self.finish(report, shown).await,
             Err(error) => {
                 let finish = match error.code() {
                     Code::RevisionMissing => Finish::Released { reason: Reason::from(&error), delay: REVISION_WAIT },
@@ -81,10 +82,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn execute(&self, break_off: &CancellationToken) -> Result<RunReport> {
+    /// Also the change that the run has shown, if it has: a person may agree to it.
+    async fn execute(&self, break_off: &CancellationToken) -> Result<(RunReport, Option<String>)> {
         let spec = &self.task.spec;
         self.may_begin().await?;
         let workspace = self.workspace().await?;
+        self.worker.outward.bring(spec).await?;
         let tools = self.tools().await?;
         let (conversation, session) = self.session().await?;
         // The token of the run is void when this ends.
@@ -116,7 +119,7 @@ impl<'a> Attempt<'a> {
         tokio::pin!(waited);
         loop {
             tokio::select! {
-                report = &mut waited => return Ok(report),
+                report = &mut waited => return Ok((report, grant.as_ref().and_then(Grant::shown))),
                 () = self.wanted_to_stop(break_off), if !canceller.is_cancelled() => canceller.cancel(),
             }
         }
@@ -129,10 +132,8 @@ impl<'a> Attempt<'a> {
         if spec.run.approval.is_some() && !covered {
             return Err(Error::new(Code::ApprovalVoid, "the approval was not given for the prompt as it is"));
         }
-        if task.attempts_spent > 0 {
-            return Ok(());
-        }
         let reserve = Reserve {
+            task: Some(spec.id),
             webhook: spec.webhook.clone(),
             of_webhook: spec.run.daily,
             of_all: self.worker.daily,
@@ -320,7 +321,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Records what a run came to.
-    pub(super) async fn finish(self, report: RunReport) {
+    pub(super) async fn finish(self, report: RunReport, shown: Option<String>) {
         let current = self.worker.current(&self.task).await;
         if !self.is_mine(&current) {
             tracing::warn!(task = %current.spec.id, "the run was taken over by another node: what it came to is left out");
@@ -330,7 +331,10 @@ impl<'a> Attempt<'a> {
         if let Some(session) = &report.session_id {
             self.keep_transcript(session).await;
         }
-        let (finish, outcome) = self.judge(&report, current.cancel_requested);
+        let (mut finish, outcome) = self.judge(&report, current.cancel_requested);
+        if let (Finish::Succeeded { result }, Some(shown)) = (&mut finish, shown) {
+            result.artefacts.insert(CHANGE.to_owned(), shown);
+        }
         AttemptEnded {
             task: self.task.spec.id,
             webhook: &self.task.spec.webhook,

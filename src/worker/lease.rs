@@ -21,6 +21,7 @@ use crate::model::ids::TaskId;
 use crate::model::secret::SecretValue;
 use crate::model::task::{DailyBudget, Reason, Task};
 use crate::model::untrusted::Outgoing;
+use crate::outward::Outward;
 use crate::seam::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::workspace::Workspaces;
@@ -51,6 +52,8 @@ pub struct Worker {
     pub model: Option<String>,
     pub max_turns: u32,
     pub budget_usd: f64,
+    /// Has the repositories that tasks are about.
+    pub outward: Outward,
     /// The tools of the service, for runs that may use them.
     pub tools: Tools,
     /// What all runs together may use in one day.
@@ -149,7 +152,8 @@ impl Worker {
         match recovered {
             Recovered::Finished(report) => {
                 tracing::info!(%task, attempt, "a run that ended while the service was away is finished from its record");
-                Attempt::new(self, found).finish(*report).await;
+                // What it may have shown went with the process that it was shown to.
+                Attempt::new(self, found).finish(*report, None).await;
             }
             Recovered::Lost | Recovered::StillRunning => {
                 self.release_lost(&found, attempt).await;

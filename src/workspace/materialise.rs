@@ -15,8 +15,6 @@ use crate::repo::{Directory, ServedFile};
 const CLAUDE: &str = ".claude";
 const NEXT: &str = "next";
 const OLD: &str = "old";
-/// Filled by the worker, which strips it by rules of its own.
-const CHECKOUT: &str = "checkout";
 /// Names that steer an agent program from the working directory or below it, lower case.
 const STEERING: [&str; 7] =
     [".claude", ".claude.json", ".mcp.json", "claude.md", "claude.local.md", "agents.md", ".git"];
@@ -192,7 +190,7 @@ pub(super) fn remove_planted(place: &Directory) -> io::Result<()> {
     }
     let work = place.enter(WORK)?;
     for (name, kind) in work.list()? {
-        if name == CLAUDE || name == CHECKOUT {
+        if name == CLAUDE {
             continue;
         }
         remove_steering(&work, &name, kind, 0)?;
@@ -215,6 +213,11 @@ fn remove_steering(parent: &Directory, name: &OsStr, kind: FileType, depth: usiz
         remove_steering(&inner, &entry, kind, depth + 1)?;
     }
     Ok(())
+}
+
+/// Whether a path of a repository that is not ours would steer an agent program.
+pub(super) fn steers(path: &str) -> bool {
+    path.split('/').any(|name| is_one_of(OsStr::new(name), &STEERING))
 }
 
 fn is_one_of(name: &OsStr, names: &[&str]) -> bool {

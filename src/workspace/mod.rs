@@ -5,8 +5,12 @@
 //! were planted by an earlier run. Every `prepare` checks this anew, byte by byte. Home and temporary directory are
 //! private and empty at the start of a run; the program's own directory keeps only what resuming needs.
 //!
-//! This deliberately does not start agents, fetch checkouts, or bring anything to disk: all of it can be made again.
+//! Where a task asks for it, the files of the repository that it is about lie beside them (`checkout`), stripped of the
+//! same names; what a run changes there can be taken out as a commit.
+//!
+//! This deliberately does not start agents, find credentials, or bring anything to disk: all of it can be made again.
 
+mod checkout;
 mod kept;
 mod materialise;
 mod sweep;
@@ -22,6 +26,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::model::digest::Digest;
 use crate::repo::{Directory, Repository};
 
+pub use checkout::{CHECKOUT, Taken, Wanted};
 pub use kept::TRANSCRIPT_BYTES_MAX;
 pub use sweep::Swept;
 

@@ -18,6 +18,7 @@
 //! | `touch` | writes the file `path` and answers whether it could |
 //! | `read` | reads the file `path` and answers whether it could |
 //! | `call` | calls the service's tools as `calls` says (`[{name, input}]`), then as `answer` |
+//! | `connect` | asks the socket file `path` for `text` and answers what it said first |
 //!
 //! Also `ignore_interrupt`, `ignore_terminate`, `linger_seconds` (does not end after its result), `grandchildren` (so many
 //! processes that leave the session and hold the output open), `stderr` (is written there), `task` (its name in the
@@ -78,6 +79,7 @@ enum Mode {
     Touch,
     Read,
     Call,
+    Connect,
 }
 
 enum Heard {
@@ -174,6 +176,10 @@ impl Run {
                 Err(reason) => self.answer(&reason),
             },
             Mode::Read => self.result(&told(std::fs::read(&self.plan.path).map(drop))),
+            Mode::Connect => match ask(&self.plan.path, &text) {
+                Ok(said) => self.result(&said),
+                Err(error) => self.result(&format!("refused: {error}")),
+            },
         }
     }
 
@@ -258,6 +264,15 @@ impl Run {
     fn journal(&self, what: &str, pid: Option<u32>) {
         journal(self.plan.journal.as_deref(), what, &self.task(), pid);
     }
+}
+
+/// The first line that a server on a socket file answers to a GET of this address.
+fn ask(socket: &Path, address: &str) -> io::Result<String> {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    write!(stream, "GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    io::BufReader::new(stream).read_line(&mut line)?;
+    Ok(line.trim().to_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is a program of its own")]

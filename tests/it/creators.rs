@@ -204,14 +204,24 @@ async fn what_is_not_confirmed_or_comes_from_a_delivery_is_only_proposed() {
     assert_eq!(said["answer"], "On a branch.", "{said}: {}", house.results());
     assert!(house.results().contains("proposed"), "{}", house.results());
     assert!(!house.commands("github").await.contains(&"shout".to_owned()));
-    // A yes in the same conversation lets the same call through.
-    house.plays("yes", &add, "Now it is live.");
+    // A yes in the same conversation applies what was shown, whatever the agent does with it.
+    house.plays("yes", &[], "Now it is live.");
     let conversation = said["conversation"].as_str().unwrap();
     let said = house.chat(&["--conversation", conversation, "yes"]);
     assert_eq!(said["answer"], "Now it is live.", "{said}: {}", house.results());
     assert!(house.commands("github").await.contains(&"shout".to_owned()), "{}", house.results());
     let messages = house.service.api(&format!("/api/conversations/{conversation}/messages")).await;
     assert_eq!(messages["items"].as_array().unwrap().len(), 4, "{messages}");
+
+    assert_eq!(
+        messages["items"][1]["shows"]["files"],
+        json!([".claude/skills/github-commands/SKILL.md"]),
+        "{messages}"
+    );
+    // A second yes finds nothing to agree to.
+    house.plays("yes", &[], "There is nothing left to do.");
+    house.chat(&["--conversation", conversation, "yes"]);
+    assert!(!house.provider.heard().contains("the service has dealt with"), "{}", house.provider.heard());
 
     // A stranger's comment reaches an agent that has the tools: nothing is in force without a person.
     house.service.write_skill(
@@ -229,4 +239,42 @@ async fn what_is_not_confirmed_or_comes_from_a_delivery_is_only_proposed() {
     let remote = house.service.dir.path().join("remote.git");
     let branches = git(&remote, &["for-each-ref", "--format=%(refname)", "refs/heads/skillhook"]);
     assert!(branches.lines().count() >= 2, "{branches}");
+}
+
+#[tokio::test]
+async fn yes_applies_exactly_what_was_shown_or_has_it_shown_anew() {
+    let Some(program) = claude::alone("creators::yes_applies_exactly_what_was_shown_or_has_it_shown_anew") else {
+        return;
+    };
+    let house = House::open(program).await;
+    let content = |words: &str| format!("---\nname: code-quality\ndescription: {words}\n---\n# Quality\n");
+    let file = house.service.root().join(".claude/skills/code-quality/SKILL.md");
+    let shown = json!({ "name": "code-quality", "content": content("As it was shown first.") });
+    house.plays("code quality", &[("put_skill", shown)], "It would say this.");
+    let said = house.chat(&["Create a skill for code quality analysis"]);
+    assert_eq!(said["answer"], "It would say this.", "{said}: {}", house.results());
+    assert!(!file.exists());
+    // Before anybody agrees, somebody else makes one.
+    let theirs = content("Of somebody else.");
+    house.service.write_skill("code-quality", &theirs);
+    let known = || async {
+        let skills = house.service.api("/api/skills").await;
+        skills["items"].as_array().unwrap().iter().any(|skill| skill["name"] == "code-quality")
+    };
+    wait_for("the skill of somebody else", known).await;
+    let conversation = said["conversation"].as_str().unwrap();
+    let digest = Digest::of(theirs.as_bytes()).to_string();
+    let anew = json!({ "name": "code-quality", "content": content("As it was shown then."), "digest": digest });
+    house.plays("yes", &[("put_skill", anew)], "It has changed meanwhile: this is what it would be now.");
+    let said = house.chat(&["--conversation", conversation, "yes"]);
+    assert!(said["answer"].as_str().unwrap().contains("meanwhile"), "{said}: {}", house.results());
+    assert!(house.provider.heard().contains("nothing was changed"), "{}", house.provider.heard());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), theirs);
+    // And what is shown now is what the next yes means, even if the agent would write something else.
+    let other = json!({ "name": "code-quality", "content": content("Never shown."), "digest": digest });
+    house.plays("yes", &[("put_skill", other)], "Done.");
+    let said = house.chat(&["--conversation", conversation, "yes"]);
+    assert_eq!(said["answer"], "Done.", "{said}: {}", house.results());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), content("As it was shown then."));
+    house.arrives(".claude/skills/code-quality/SKILL.md", "As it was shown then.").await;
 }

@@ -63,7 +63,7 @@ async fn both_ways_work_with_gits_own_daemon() {
 #[tokio::test]
 async fn both_ways_work_over_http_with_a_password_that_is_never_shown() {
     let mut service = Service::prepared(json!({})).await;
-    let port = serve_git(service.dir.path().to_owned()).await;
+    let port = serve_git(service.dir.path().to_owned(), "bot:right-and-secret").await;
     let url = |password: &str| format!("http://bot:{password}@127.0.0.1:{port}/remote.git");
     git(&service.root(), &["remote", "set-url", "origin", &url("wrong-but-secret")]);
     service.start();
@@ -77,8 +77,8 @@ async fn both_ways_work_over_http_with_a_password_that_is_never_shown() {
     assert!(!log.contains("and-secret") && !log.contains("but-secret"), "{log}");
 }
 
-/// git's HTTP backend (a CGI program) behind basic authentication; answers the port.
-async fn serve_git(root: PathBuf) -> u16 {
+/// git's HTTP backend (a CGI program) behind basic authentication by `user:password`; answers the port.
+pub async fn serve_git(root: PathBuf, credentials: &'static str) -> u16 {
     let root: Arc<Path> = root.into();
     let filter = warp::method()
         .and(warp::path::full())
@@ -87,7 +87,7 @@ async fn serve_git(root: PathBuf) -> u16 {
         .and(warp::body::bytes())
         .then(move |method: warp::http::Method, path: warp::path::FullPath, query: String, headers, body| {
             let root = Arc::clone(&root);
-            async move { backend(&root, method.as_str(), path.as_str(), &query, &headers, body).await }
+            async move { backend((&root, credentials), method.as_str(), path.as_str(), &query, &headers, body).await }
         });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -96,7 +96,7 @@ async fn serve_git(root: PathBuf) -> u16 {
 }
 
 async fn backend(
-    root: &Path,
+    (root, credentials): (&Path, &str),
     method: &str,
     path: &str,
     query: &str,
@@ -105,7 +105,7 @@ async fn backend(
 ) -> warp::http::Response<Vec<u8>> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     use base64::Engine as _;
-    let expected = base64::engine::general_purpose::STANDARD.encode("bot:right-and-secret");
+    let expected = base64::engine::general_purpose::STANDARD.encode(credentials);
     if header("authorization") != format!("Basic {expected}") {
         let refusal = warp::http::Response::builder().status(401).header("www-authenticate", "Basic realm=\"git\"");
         return refusal.body(Vec::new()).unwrap();

@@ -52,6 +52,27 @@ pub fn commands(root: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// Every tool of the service that agents are told of is one that it has.
+pub fn tools(root: &Path, found: &mut Vec<String>) {
+    const PREFIX: &str = "mcp__skillhook__";
+    let mut documents = vec![root.join("README.md"), root.join("src/ARCHITECTURE.md")];
+    documents.extend(source::files(&root.join(".claude")));
+    documents.extend(source::files(&root.join("docs")));
+    for document in documents {
+        let Ok(text) = std::fs::read_to_string(&document) else { continue };
+        let shown = document.strip_prefix(root).unwrap().display().to_string();
+        for (n, line) in text.lines().enumerate() {
+            for rest in line.split(PREFIX).skip(1) {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let name = &rest[..end];
+                if !name.is_empty() && skillhook::mcp::tools::find(name).is_none() {
+                    found.push(format!("{shown}:{}: there is no tool `{PREFIX}{name}`", n + 1));
+                }
+            }
+        }
+    }
+}
+
 /// Commands at the beginning of lines of code blocks, and in back-ticks.
 fn shown_commands(text: &str) -> Vec<(usize, String)> {
     let mut commands = Vec::new();

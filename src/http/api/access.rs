@@ -152,6 +152,7 @@ impl Access {
         }
         match head.arrival.peer {
             Peer::Local => Ok(Caller::Local),
+            Peer::Run => Err(refuse("a run of this service has no part in its administration")),
             Peer::Address(_) if self.was_ever_made() => Err(refuse("the request has no token")
                 .hint("send `Authorization: Bearer shk_…`; `skillhook token create NAME` makes one")),
             Peer::Address(_) => Ok(Caller::Anonymous),

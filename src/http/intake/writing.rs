@@ -1,8 +1,10 @@
 //! One plan on its way into the ledger: what it continues, what a thread may still start, and the write.
 
+use std::time::Duration;
+
 use super::{Arrived, BATCH_COPIES_BYTES_MAX, Intake, Written, transition};
 use crate::error::{Code, Result};
-use crate::http::breaker::Open;
+use crate::http::breaker::{Open, WINDOW};
 use crate::http::exchange::Head;
 use crate::ledger::rows::Outcome;
 use crate::ledger::{Accept, Accepted, TaskFilter};
@@ -12,6 +14,8 @@ use crate::seam::fresh_id;
 
 /// Newest tasks of a webhook that a `status` looks through.
 const STANDING_TASKS_MAX: usize = 500;
+/// Newest tasks that are looked through at the start.
+const REMEMBERED_MAX: usize = 2_000;
 
 impl Intake {
     pub(super) async fn write_one(
@@ -42,6 +46,33 @@ impl Intake {
             }
         }
         Ok(written)
+    }
+
+    /// Counts the runs that threads have started before this process began.
+    ///
+    /// # Errors
+    /// SH0601 when the ledger cannot be read.
+    pub async fn remember_threads(&self) -> Result<()> {
+        let now = self.clock.now();
+        let (mut recent, mut before) = (Vec::new(), None);
+        while recent.len() < REMEMBERED_MAX {
+            let page = self.ledger.tasks(TaskFilter { before, ..TaskFilter::default() }).await?;
+            before = page.last().map(|task| task.spec.id);
+            let ended = page.is_empty();
+            let young = page.into_iter().filter_map(|task| {
+                let ago = Duration::try_from(now.duration_since(task.spec.created_at)).unwrap_or_default();
+                (ago < WINDOW).then_some((task.spec.source.flow_id, task.spec.action.runs_agent(), ago))
+            });
+            let counted = recent.len();
+            recent.extend(young);
+            if ended || recent.len() == counted {
+                break;
+            }
+        }
+        for (thread, _, ago) in recent.iter().rev().filter(|(_, runs, _)| *runs) {
+            self.breaker.remember(thread, *ago);
+        }
+        Ok(())
     }
 
     /// A task may wait for just these words.

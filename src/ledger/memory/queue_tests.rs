@@ -50,6 +50,7 @@ fn task_row(state: TaskState, webhook: &str, not_before: Timestamp) -> TaskRow {
         cancel_requested: false,
         allowed: true,
         approved: None,
+        counted: false,
         result: None,
     }
 }

@@ -51,6 +51,9 @@ pub struct TaskRow {
     /// The approval that was given for it.
     #[serde(default)]
     pub approved: Option<Given>,
+    /// It is among the runs of a day already.
+    #[serde(default)]
+    pub counted: bool,
     pub result: Option<RunResult>,
 }
 
@@ -69,6 +72,7 @@ impl TaskRow {
             cancel_requested: false,
             allowed: false,
             approved: None,
+            counted: false,
             result: None,
         }
     }
@@ -102,10 +106,11 @@ pub struct LiveRow {
     pub revision: Digest,
 }
 
-/// Version 2 knows two states more; rows of version 1 read the same. Version 3 ends with the approval.
+/// Version 2 knows two states more; rows of version 1 read the same. Version 3 ends with the approval, version 4 with
+/// whether the run is counted.
 impl Row for LiveRow {
     const TABLE: &'static str = "live";
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn to_content(&self) -> Result<Vec<u8>> {
         let mut fields = Fields::default();
@@ -129,6 +134,7 @@ impl Row for LiveRow {
         fields.text(&self.conversation);
         fields.bytes(self.revision.as_bytes());
         fields.json(task.approved.as_ref())?;
+        fields.flag(task.counted);
         Ok(fields.into_bytes())
     }
 
@@ -147,6 +153,7 @@ impl Row for LiveRow {
             delivery: rest.id()?.map(DeliveryId),
             reason: rest.json()?,
             approved: None,
+            counted: false,
             result: rest.json()?,
         };
         let mut row = Self {
@@ -162,6 +169,8 @@ impl Row for LiveRow {
         if version >= 3 {
             row.task.approved = rest.json()?;
         }
+        // Whatever had begun was counted.
+        row.task.counted = if version >= 4 { rest.flag()? } else { row.task.attempt > 0 };
         Ok(row)
     }
 }

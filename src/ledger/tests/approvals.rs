@@ -144,6 +144,7 @@ async fn budgets_of_a_day_count_runs_and_money_and_begin_anew_at_midnight() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(directory.path());
     let reserve = |name: &str, runs, usd, second| Reserve {
+        task: None,
         webhook: webhook(name),
         of_webhook: DailyBudget { usd, runs },
         of_all: DailyBudget { usd: None, runs: Some(4) },
@@ -185,6 +186,47 @@ async fn usage_limit_pauses_the_whole_queue_until_it_ends() {
     assert_eq!(leased_ids(&ledger, 3_600).await.len(), 2);
     assert_eq!(ledger.task(first).await.unwrap().unwrap().attempts_spent, 0);
     assert_eq!(state(&ledger, second).await, TaskState::Running);
+}
+
+#[tokio::test]
+async fn pause_after_a_usage_limit_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let (first, _) = (accept_one(&ledger, task_spec()).await, accept_one(&ledger, task_spec()).await);
+    leased(&ledger, 0).await.unwrap();
+    let finish = Finish::Released { reason: reason(Code::AgentLimit), delay: HOUR };
+    ledger.finish(first, 1, finish, vec![], at(0)).await.unwrap();
+    let ledger = reopened(ledger, directory.path()).await;
+    assert_eq!(ledger.depth().await.unwrap().paused_until, Some(after(0, HOUR)));
+    assert_eq!(leased(&ledger, 3_599).await, None, "the other one would only meet the same limit");
+    assert_eq!(leased_ids(&ledger, 3_600).await.len(), 2);
+}
+
+#[tokio::test]
+async fn run_that_a_crash_broke_off_is_counted_once_and_a_redriven_one_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(directory.path());
+    let id = accept_one(&ledger, task_spec()).await;
+    let reserve = |runs| Reserve {
+        task: Some(id),
+        webhook: task_spec().webhook,
+        of_webhook: DailyBudget { usd: None, runs: Some(runs) },
+        of_all: DailyBudget::default(),
+        now: at(0),
+    };
+    leased(&ledger, 0).await.unwrap();
+    assert_eq!(ledger.reserve(reserve(1)).await.unwrap(), None);
+    let broken_off = Finish::Released { reason: reason(Code::AgentFailed), delay: Duration::ZERO };
+    ledger.finish(id, 1, broken_off, vec![], at(0)).await.unwrap();
+    let ledger = reopened(ledger, directory.path()).await;
+    leased(&ledger, 1).await.unwrap();
+    assert_eq!(ledger.reserve(reserve(1)).await.unwrap(), None, "it goes on, and is the same run");
+    let given_up = Finish::Dead { reason: reason(Code::AgentFailed), result: None };
+    ledger.finish(id, 2, given_up, vec![], at(2)).await.unwrap();
+    ledger.redrive(id, at(3)).await.unwrap();
+    leased(&ledger, 3).await.unwrap();
+    assert!(ledger.reserve(reserve(1)).await.unwrap().is_some(), "a person wants it run once more");
+    assert_eq!(ledger.reserve(reserve(2)).await.unwrap(), None);
 }
 
 #[tokio::test]

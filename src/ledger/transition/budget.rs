@@ -20,7 +20,14 @@ const FORGOTTEN_MAX: usize = 64;
 
 impl Ledgers<'_, '_> {
     pub(super) fn reserve(&mut self, reserve: &Reserve) -> Step<Option<Reason>> {
-        let Reserve { webhook, of_webhook, of_all, now } = reserve;
+        let Reserve { task, webhook, of_webhook, of_all, now } = reserve;
+        let mut live = match task {
+            Some(task) => self.tables.live.get(task.as_bytes())?,
+            None => None,
+        };
+        if live.as_ref().is_some_and(|live| live.task.counted) {
+            return Ok(None);
+        }
         let places = [(webhook.as_str(), of_webhook, "this webhook"), (ALL, of_all, "this service")];
         for (name, budget, whose) in places {
             if let Some(refusal) = refusal(&self.spent(name, *now)?, budget, whose) {
@@ -29,6 +36,10 @@ impl Ledgers<'_, '_> {
         }
         for (name, ..) in places {
             self.spend(name, *now, SpendRow { runs: 1, usd: 0.0 })?;
+        }
+        if let (Some(task), Some(live)) = (task, &mut live) {
+            live.task.counted = true;
+            self.tables.live.put(task.as_bytes(), live)?;
         }
         self.forget_spending(*now)?;
         Ok(None)

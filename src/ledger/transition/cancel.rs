@@ -43,6 +43,7 @@ impl Ledgers<'_, '_> {
         row.state = if must_check { TaskState::Checking } else { TaskState::Queued };
         // What nobody agreed to is asked for again: neither is it a way around the approval.
         row.attempts_spent = 0;
+        row.counted = false;
         row.reason = None;
         row.result = None;
         row.cancel_requested = false;

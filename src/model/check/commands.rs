@@ -122,7 +122,8 @@ impl Check<'_, '_> {
             (self.place("max_turns"), self.place("budget_usd"), self.place("timeout"));
         let (at_agent, at_priority, at_tools) =
             (self.place("target_agent"), self.place("priority"), self.place("tools"));
-        let (at_description, at_model) = (self.place("description"), self.place("model"));
+        let (at_description, at_model, at_calls) =
+            (self.place("description"), self.place("model"), self.place("provider_calls"));
         let report = &mut *self.report;
         let priority = report.within(&at_priority, raw.priority, (-PRIORITY_MAX, PRIORITY_MAX), "");
         let description = report.text(&at_description, raw.description.as_ref(), DESCRIPTION_CHARS_MAX);
@@ -133,6 +134,7 @@ impl Check<'_, '_> {
         let max_turns = report.within(&at_turns, raw.max_turns, (1, TURNS_MAX), " turns");
         let budget_usd = report.within(&at_budget, raw.budget_usd, (0.01, BUDGET_USD_MAX), " US dollars");
         let timeout_seconds = seconds(report, &at_timeout, raw.timeout);
+        let provider_calls = report.texts(&at_calls, raw.provider_calls.as_ref(), TOOLS_MAX, TOOL_CHARS_MAX);
         let approval = self.approval();
         Some(CommandSpec {
             name: name?,
@@ -154,6 +156,7 @@ impl Check<'_, '_> {
             timeout_seconds,
             approval,
             checkout: raw.checkout.unwrap_or(false),
+            provider_calls,
         })
     }
 

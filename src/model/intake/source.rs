@@ -19,6 +19,7 @@ pub fn of(spec: &WebhookSpec, event: &Event, delivery: DeliveryId) -> Source {
         url: event.url.clone(),
         pressed: event.pressed.clone(),
         fresh: event.text.as_deref().is_some_and(asks_for_a_fresh_start),
+        agreed: None,
         conversation_id: flow_id.clone(),
         external_id,
         flow_id,

@@ -7,7 +7,7 @@ use crate::model::ids::TaskId;
 use crate::model::matching::Selected;
 use crate::model::provider::{self, PreparedCall, PreparedLookup, Response};
 use crate::model::spec::{Action, CommandSpec, ReplyMode};
-use crate::model::task::{RunSettings, Source, TaskSpec};
+use crate::model::task::{Calls, RunSettings, Source, TaskSpec};
 
 /// A task to be written.
 #[derive(Debug)]
@@ -59,7 +59,8 @@ impl Planner<'_> {
                 timeout_seconds: command.timeout_seconds.unwrap_or(spec.timeout_seconds),
                 approval: command.approval.clone().filter(|_| command.action.runs_agent()),
                 daily: spec.budget,
-                checkout: None,
+                checkout: command.checkout.then(|| provider::checkout(&self.delivered)).flatten(),
+                calls: command.action.runs_agent().then(|| self.calls(command)),
                 authority: None,
             },
             webhook_concurrency: spec.concurrency_max,
@@ -85,6 +86,14 @@ impl Planner<'_> {
             Action::Comment | Action::Respond | Action::Help | Action::Status => self.speak(&mut planned)?,
         };
         Ok((planned, response))
+    }
+
+    fn calls(&self, command: &CommandSpec) -> Calls {
+        Calls {
+            provider: self.grounds.route.spec.provider.clone(),
+            bound: provider::bound(&self.delivered),
+            allowed: command.provider_calls.clone(),
+        }
     }
 
     /// What the task is told, or says where it runs no agent; with the template's values that were missing.

@@ -26,6 +26,7 @@ fn command(skill: &str, name: &str, aliases: &[&str]) -> CommandSpec {
         timeout_seconds: None,
         approval: None,
         checkout: false,
+        provider_calls: None,
     }
 }
 

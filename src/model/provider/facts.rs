@@ -34,6 +34,10 @@ pub struct Facts {
     pub credentials: Vec<CredentialFact>,
     /// Keys of the operator's `[providers.NAME]` settings that it reads, besides those of secrets.
     pub settings: Vec<String>,
+    /// Operations that runs may ask for without a list of their command.
+    pub usual_operations: Vec<String>,
+    /// Operations that a command has to list.
+    pub listed_operations: Vec<String>,
     /// Deliveries that `skillhook trigger` can send.
     pub samples: Vec<String>,
 }
@@ -113,6 +117,8 @@ impl Facts {
                 })
                 .collect(),
             settings: settings(definition),
+            usual_operations: definition.usual_operations().map(str::to_owned).collect(),
+            listed_operations: listed_operations(definition),
             samples: samples.map(|sample| format!("{name}.{}", sample.event)).collect(),
         }
     }
@@ -186,12 +192,20 @@ fn answers(document: &Document) -> Option<AnswerFact> {
     })
 }
 
+fn listed_operations(definition: &Definition) -> Vec<String> {
+    let usual: Vec<&str> = definition.usual_operations().collect();
+    definition.operations().filter(|name| !usual.contains(name)).map(str::to_owned).collect()
+}
+
 /// Every `cfg:NAME` and `eq_cfg: NAME` in what was written.
 fn settings(definition: &Definition) -> Vec<String> {
     let mut found = BTreeSet::new();
     collect(definition.written(), None, &mut found);
     if definition.document().api.base.is_some() {
         found.insert("api_base".to_owned());
+    }
+    if definition.has_repositories() {
+        found.insert("git_base".to_owned());
     }
     found.into_iter().collect()
 }
@@ -287,6 +301,16 @@ fn section(text: &mut String, definition: &Definition) {
     if !facts.settings.is_empty() {
         let _ = writeln!(text, "- Settings: `{}`", facts.settings.join("`, `"));
     }
+    if definition.has_repositories() {
+        text.push_str("- Checkouts: the repository of a delivery (`checkout: true`)\n");
+    }
+    for (names, when) in
+        [(&facts.usual_operations, "of what a delivery is about"), (&facts.listed_operations, "that a command lists")]
+    {
+        if !names.is_empty() {
+            let _ = writeln!(text, "- Operations {when}: `{}`", names.join("`, `"));
+        }
+    }
     let _ = writeln!(text, "- Samples: `{}`", facts.samples.join("`, `"));
 }
 
@@ -308,7 +332,7 @@ mod tests {
         let gitlab = Facts::of(catalogue.get("gitlab").unwrap());
         assert_eq!(gitlab.endpoint, "/webhooks/gitlab");
         assert!(gitlab.schemes[0].covers_body && !gitlab.schemes[1].covers_body);
-        assert_eq!(gitlab.settings, ["api_base", "base_url", "bot_login", "bot_user_id"]);
+        assert_eq!(gitlab.settings, ["api_base", "base_url", "bot_login", "bot_user_id", "git_base"]);
         assert_eq!(gitlab.permission, "its API is asked");
         assert!(gitlab.samples.contains(&"gitlab.note.create".to_owned()));
         let plaid = Facts::of(catalogue.get("plaid").unwrap());

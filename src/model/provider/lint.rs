@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::credential;
-use super::schema::calls::Call;
+use super::operations;
+use super::schema::calls::{Call, CallMethod};
 use super::schema::verify::JwtKey;
 use super::schema::{Document, Scheme};
 use super::selector::Selector;
@@ -37,6 +38,8 @@ pub fn check(path: &str, document: &Document, origin: Origin) -> Vec<Diagnostic>
             linter.error(format!("`{place}` uses a secret, which inline definitions may not"));
         }
     }
+    linter.repository();
+    linter.operations();
     linter.buttons();
     linter.extraction();
     linter.declared_slots();
@@ -184,6 +187,51 @@ impl Linter<'_> {
         }
     }
 
+    /// Git gets the token, so the machine is a constant that nobody listens in on the way to.
+    fn repository(&mut self) {
+        let Some(rule) = &self.document.repository else { return };
+        let base = url::Url::parse(&rule.base).ok();
+        if !base.is_some_and(|base| base.scheme() == "https" && base.has_host() && base.username().is_empty()) {
+            self.error("`repository.base` must be an address that begins with `https://`".to_owned());
+        }
+        let named = rule.references.iter().map(|reference| &reference.name);
+        let mut templates = rule.name.iter().chain(&rule.branch).chain(named);
+        if templates.any(|template| template.holes().any(Expression::is_late)) {
+            self.error("`repository` may be made of the delivery, constants and settings only".to_owned());
+        }
+    }
+
+    /// A run comes later than its delivery: it knows what the delivery was about, and what it says itself.
+    fn operations(&mut self) {
+        let operations = &self.document.operations;
+        if operations.bound.values().flatten().any(|template| template.holes().any(Expression::is_late)) {
+            self.error("`operations.bound` may be made of the delivery, constants and settings only".to_owned());
+        }
+        for (name, operation) in &operations.calls {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if name.is_empty() || !name.chars().all(plain) {
+                self.error(format!("the operation `{name}` may have small letters, digits and `_` in its name"));
+            }
+            if let Some(both) = operation.takes.keys().find(|name| operations.bound.contains_key(*name)) {
+                self.error(format!("`operations.calls.{name}` takes `{both}`, which the delivery binds"));
+            }
+            if operation.reads && operation.call.method != CallMethod::Get {
+                self.error(format!("`operations.calls.{name}` says that it changes nothing, and does not get"));
+            }
+            for hole in operations::holes(operation) {
+                let known = |name: &str| operation.takes.contains_key(name) || operations.bound.contains_key(name);
+                if let Some(unknown) = operations::context_names(hole).find(|name| !known(name)) {
+                    self.error(format!("`operations.calls.{name}` neither takes nor binds `{unknown}`"));
+                }
+                let of_delivery =
+                    |selector: &Selector| selector.is_foreign() && !matches!(selector, Selector::Context(_));
+                if hole.selectors().any(of_delivery) {
+                    self.error(format!("`operations.calls.{name}` looks at the delivery, which is gone by then"));
+                }
+            }
+        }
+    }
+
     /// Buttons are shown, and decide what nobody but the definition says that they decide.
     fn buttons(&mut self) {
         let document = self.document;
@@ -239,6 +287,7 @@ impl Linter<'_> {
             let checks = challenge.check.iter().chain(&challenge.when);
             used.extend(checks.flat_map(|check| check.secret_slots()).map(str::to_owned));
         }
+        used.extend(document.repository.iter().map(|rule| rule.secret.clone()));
         for credential in &document.api.credentials {
             used.insert(credential.fills().to_owned());
             used.extend(credential::secret_slots(credential).into_iter().map(str::to_owned));
@@ -270,6 +319,9 @@ pub(super) fn calls(document: &Document) -> Vec<(String, &Call)> {
         calls.push(("proposals.open".to_owned(), &proposals.open));
         calls.push(("proposals.update".to_owned(), &proposals.update));
         calls.extend(proposals.mark.as_ref().map(|mark| ("proposals.mark.call".to_owned(), &mark.call)));
+    }
+    for (name, operation) in &document.operations.calls {
+        calls.push((format!("operations.calls.{name}.call"), &operation.call));
     }
     for (n, enrich) in document.enrich.iter().enumerate() {
         calls.push((format!("enrich[{n}].call"), &enrich.call));

@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod credentials;
 pub mod proposals;
+pub mod repository;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,11 @@ pub struct Document {
     pub reply: Reply,
     /// Where repositories are kept that people propose changes to.
     pub proposals: Option<proposals::Proposals>,
+    /// Where git finds the repository of a delivery.
+    pub repository: Option<repository::Repositories>,
+    /// What runs may ask the provider to do.
+    #[serde(default)]
+    pub operations: repository::Operations,
 }
 
 /// The text `skillhook.provider/v1`.
