@@ -384,7 +384,7 @@ pub async fn start(config: Config) -> Result<Service> {
     }
     let recorded = progress.clone();
     let knowing = runs::Knowing {
-        secrets: runs::known_secrets(&config, known),
+        secrets: known,
         newest_revision: Arc::new(move || recorded.borrow().served),
     };
     let worker = runs::worker(&config, &ledger, outward, grants, knowing, &clock, &metrics)?;

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
+use super::changes::changes;
 use super::listing::Listing;
 use super::query::Query;
-use super::changes::changes;
 use super::request::Asked;
 use super::state::ApiState;
 use super::table::Operation;
