@@ -200,15 +200,14 @@ impl Api {
             Operation::Events => tasks::events(state, query).await.map(|value| ok(&value)),
             Operation::Stream => Err(Error::new(Code::Bug, "a stream is no whole answer")),
             Operation::StreamTicket => stream::ticket(state, asked.caller).map(|value| ok(&value)),
-            Operation::Replay => replay::replay(state, asked).await.map(|value| ok(&value)),
-            Operation::ReplayOne => replay::one(state, id, asked).await.map(|value| ok(&value)),
+            Operation::Replay | Operation::ReplayOne | Operation::TestWebhook | Operation::DeliverSample => {
+                replay::answer(state, operation, id, asked).await.map(|value| ok(&value))
+            }
             Operation::Secrets => secrets::list(state, query).await.map(|value| ok(&value)),
             Operation::PutSecret => secrets::put(state, id, asked).await,
             Operation::Docs => Ok(docs::page()),
             Operation::WebhookEvents => deliveries::list(state, query).await.map(|value| ok(&value)),
             Operation::WebhookStats => deliveries::stats(state, query).await.map(|value| ok(&value)),
-            Operation::DeliverSample => replay::deliver(state, id, asked).await.map(|value| ok(&value)),
-            Operation::TestWebhook => replay::test(state, id, asked).await.map(|value| ok(&value)),
             Operation::Chat | Operation::Conversations | Operation::Conversation | Operation::Messages => {
                 chat::answer(state, operation, id, asked).await
             }

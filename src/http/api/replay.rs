@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::not_found;
 use super::request::Asked;
 use super::state::ApiState;
+use super::table::Operation;
 use crate::error::{Code, Error, Result};
 use crate::http::intake::Again;
 use crate::ledger::DeliveryFilter;
@@ -63,7 +64,17 @@ pub struct Trial {
     payload: Option<serde_json::Map<String, Value>>,
 }
 
-pub async fn replay(state: &ApiState, asked: &Asked<'_>) -> Result<Value> {
+/// One of the operations on deliveries that are sent again, or for the first time from here.
+pub async fn answer(state: &ApiState, operation: Operation, id: &str, asked: &Asked<'_>) -> Result<Value> {
+    match operation {
+        Operation::Replay => replay(state, asked).await,
+        Operation::ReplayOne => one(state, id, asked).await,
+        Operation::DeliverSample => deliver(state, id, asked).await,
+        _ => test(state, id, asked).await,
+    }
+}
+
+async fn replay(state: &ApiState, asked: &Asked<'_>) -> Result<Value> {
     let wanted: Replay = asked.json()?;
     let deliveries = chosen(state, &wanted).await?;
     let dry_run = wanted.dry_run.unwrap_or(true);
@@ -78,7 +89,7 @@ pub async fn replay(state: &ApiState, asked: &Asked<'_>) -> Result<Value> {
 }
 
 /// One delivery, tried unless told otherwise.
-pub async fn one(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
+async fn one(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
     let parsed = DeliveryId::parse(id).map_err(|_| not_found("delivery", id))?;
     let delivery = state.ledger.delivery(parsed).await?.ok_or_else(|| not_found("delivery", id))?;
     let dry_run = asked.query.text("dry_run").is_none() || asked.query.flag("dry_run")?;
@@ -209,7 +220,7 @@ fn planned(plan: &Plan) -> Value {
 }
 
 /// What a webhook would do about a sample. Nothing runs.
-pub async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
+async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
     let (webhook, name, sample) = sample_for(state, id, asked)?;
     let plans = state.intake()?.consider(&webhook, &sample).await?;
     let would: Vec<Value> = plans.iter().map(planned).collect();
@@ -218,7 +229,7 @@ pub async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value
 
 /// Sends a sample to a webhook for real, signed with its own secret. Whoever may set that secret may do this, nobody
 /// else: a delivery speaks for whomever it names.
-pub async fn deliver(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
+async fn deliver(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
     let (webhook, name, sample) = sample_for(state, id, asked)?;
     let sent = state.intake()?.send(&webhook, &sample).await?;
     for one in &sent {
