@@ -61,6 +61,8 @@ impl<'a> Attempt<'a> {
             Err(error) => {
                 let finish = match error.code() {
                     Code::RevisionMissing => Finish::Released { reason: Reason::from(&error), delay: REVISION_WAIT },
+                    // It is the ledger that failed: no attempt is spent, and nothing of the conversation goes ahead.
+                    Code::LedgerUnavailable => Finish::Released { reason: Reason::from(&error), delay: Duration::ZERO },
                     Code::BudgetSpent | Code::ApprovalVoid => Finish::Refused { reason: Reason::from(&error) },
                     Code::AgentMissing | Code::ReferenceMissing | Code::Bug => {
                         Finish::Dead { reason: Reason::from(&error), result: None }

@@ -152,11 +152,9 @@ async fn what_one_writes_the_others_read(nodes: &[Ledger]) {
 async fn nodes_hear_of_work_and_of_each_other(nodes: &[Ledger]) {
     let waiting = nodes[2].clone();
     waiting.work_signal(Duration::ZERO).await;
-    let last = nodes[2].last_seq();
     let id = accept_one(&nodes[0], task_spec()).await;
     waiting.work_signal(SOON).await;
-    until("the news of a task", || async { nodes[2].last_seq() > last }).await;
-    assert_eq!(nodes[2].depth().await.unwrap().queued, 1);
+    until("the news of a task", || async { nodes[2].depth().await.unwrap().queued == 1 }).await;
     nodes[1].cancel(id, at(400)).await.unwrap();
     for (number, node) in nodes.iter().enumerate() {
         node.introduce(|about| about.name = format!("node {number}"));
@@ -368,10 +366,8 @@ fn no_lease_has_two_holders_within_the_bound_of_the_clocks() {
                     }
                 }
                 // Somebody looks for the dead, and takes what they held.
-                6 | 7 if alive_until[node] >= now => {
-                    if holder.is_none_or(|holder| alive_until[holder] < now) {
-                        holder = Some(node);
-                    }
+                6 | 7 if alive_until[node] >= now && holder.is_none_or(|holder| alive_until[holder] < now) => {
+                    holder = Some(node);
                 }
                 // A partition or a pause.
                 8 => now += random.below(50_000),

@@ -20,20 +20,22 @@ impl Ledgers<'_, '_> {
     pub(super) fn lease(&mut self, request: &LeaseRequest) -> Step<Option<Task>> {
         // The limit is this node's.
         let running_max = request.running_max.saturating_add(self.memory.elsewhere.len());
-        while let Some(id) = self.memory.queue.next(running_max, request.now) {
+        // By the time of this transaction, not of the question: what another node has put back since is due again.
+        let now = request.now.max(self.now);
+        while let Some(id) = self.memory.queue.next(running_max, now) {
             match self.load(id) {
                 Ok((spec, mut row)) => {
                     let was = row.state;
                     row.state = TaskState::Running;
                     row.attempt += 1;
                     row.reason = None;
-                    row.updated_at = request.now;
-                    let due = Due::at_once(row.not_before.min(request.now));
+                    row.updated_at = now;
+                    let due = Due::at_once(row.not_before.min(now));
                     self.save(&spec, &mut row, was, due)?;
                     self.happen_to("task.started", &spec, &row);
                     return Ok(Some(row.with(spec.spec)));
                 }
-                Err(Failure::Refused(error)) => self.lay_aside(id, &error, request.now)?,
+                Err(Failure::Refused(error)) => self.lay_aside(id, &error, now)?,
                 Err(storage) => return Err(storage),
             }
         }

@@ -107,6 +107,9 @@ pub struct Begun {
     pub known: HashMap<Key, Option<Vec<u8>>>,
 }
 
+/// What rows are now; `None` for those that are gone.
+type Contents<'a> = Vec<Option<&'a [u8]>>;
+
 /// What one transaction writes.
 #[derive(Default)]
 pub struct Batch<'a> {
@@ -119,7 +122,7 @@ pub struct Batch<'a> {
     pub put: (Vec<&'a str>, Vec<&'a [u8]>, Vec<&'a [u8]>),
     pub removed: (Vec<&'a str>, Vec<&'a [u8]>),
     pub let_go: (Vec<&'a str>, Vec<&'a [u8]>),
-    pub told: (Vec<&'a str>, Vec<&'a [u8]>, Vec<Option<&'a [u8]>>),
+    pub told: (Vec<&'a str>, Vec<&'a [u8]>, Contents<'a>),
 }
 
 impl<'a> Batch<'a> {
