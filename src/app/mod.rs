@@ -383,10 +383,7 @@ pub async fn start(config: Config) -> Result<Service> {
         spawn(&mut tasks, "checker", checker.run(stop.clone()));
     }
     let recorded = progress.clone();
-    let knowing = runs::Knowing {
-        secrets: known,
-        newest_revision: Arc::new(move || recorded.borrow().served),
-    };
+    let knowing = runs::Knowing { secrets: known, newest_revision: Arc::new(move || recorded.borrow().served) };
     let worker = runs::worker(&config, &ledger, outward, grants, knowing, &clock, &metrics)?;
     let housekeeping = background::housekeeping(worker.workspaces.clone(), clock.clone(), stop.clone());
     spawn(&mut tasks, "housekeeping", housekeeping);

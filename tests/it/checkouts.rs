@@ -285,7 +285,7 @@ async fn change_of_a_run_becomes_a_branch_and_a_pull_request_and_the_run_has_no_
     assert_eq!((&pulls[0]["head"], &pulls[0]["base"]), (&json!(branch), &json!("main")));
     let body = pulls[0]["body"].as_str().unwrap();
     assert!(body.contains("Corrects a word.") && !body.contains(TOKEN) && !body.contains("@agent look"), "{body}");
-    assert_eq!(house.branches(), [branch.clone()]);
+    assert_eq!(house.branches(), std::slice::from_ref(&branch));
     let changed = git(&house.bare(), &["diff", "--name-status", "main", &branch]);
     assert_eq!(changed.split_whitespace().collect::<Vec<_>>(), ["D", "gone.txt", "M", "src.txt"]);
     assert_eq!(git(&house.bare(), &["show", &format!("{branch}:src.txt")]), "hello");

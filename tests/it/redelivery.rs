@@ -228,7 +228,8 @@ async fn retry_that_a_sender_announces_runs_nothing_twice_and_its_reason_is_logg
     }
     service.start();
     service.wait_ready().await;
-    let hints: [(&str, &str, &[(&str, &str)]); 3] = [
+    type Hint = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let hints: [Hint; 3] = [
         ("slack", "slack.app_mention", &[("X-Slack-Retry-Num", "1"), ("X-Slack-Retry-Reason", "http_timeout")]),
         ("bitbucket", "bitbucket.pullrequest:comment_created", &[("X-Attempt-Number", "2")]),
         ("jira", "jira.comment_created", &[("X-Atlassian-Webhook-Retry", "3")]),
