@@ -84,6 +84,8 @@ fn reading_needs_read_and_doing_needs_write_but_for_these() {
         ("POST", "/api/tasks/{id}/reject", Some(Scope::Approve)),
         ("POST", "/api/stream/ticket", Some(Scope::Read)),
         ("POST", "/api/webhooks/{id}/test", Some(Scope::Read)),
+        // It speaks for whomever its payload names.
+        ("POST", "/api/webhooks/{id}/deliver", Some(Scope::Admin)),
         ("POST", "/api/validate", Some(Scope::Read)),
     ];
     for route in ROUTES {

@@ -16,6 +16,7 @@ use crate::ledger::rows::{Deed, Delivery, Outcome};
 use crate::model::ids::{DeliveryId, WebhookId};
 use crate::model::intake::Plan;
 use crate::model::provider::sample::{self, Sample};
+use crate::seam::fresh_id;
 
 /// Most deliveries of one replay.
 const REPLAYED_MAX: usize = 500;
@@ -230,7 +231,11 @@ async fn test(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
 /// Sends a sample to a webhook for real, signed with its own secret. Whoever may set that secret may do this, nobody
 /// else: a delivery speaks for whomever it names.
 async fn deliver(state: &ApiState, id: &str, asked: &Asked<'_>) -> Result<Value> {
-    let (webhook, name, sample) = sample_for(state, id, asked)?;
+    let (webhook, name, mut sample) = sample_for(state, id, asked)?;
+    // A body that was seen before is a duplicate, and two trials are none of each other.
+    if let Value::Object(fields) = &mut sample.body {
+        fields.insert("skillhook_trial".to_owned(), json!(fresh_id()));
+    }
     let sent = state.intake()?.send(&webhook, &sample).await?;
     for one in &sent {
         let deed = Deed {
