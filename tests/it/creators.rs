@@ -221,7 +221,10 @@ async fn what_is_not_confirmed_or_comes_from_a_delivery_is_only_proposed() {
     // A second yes finds nothing to agree to.
     house.plays("yes", &[], "There is nothing left to do.");
     house.chat(&["--conversation", conversation, "yes"]);
-    assert!(!house.provider.heard().contains("the service has dealt with"), "{}", house.provider.heard());
+    let asked = house.provider.asked();
+    let messages = asked.last().unwrap()["messages"].as_array().unwrap();
+    let last = messages.iter().rfind(|message| message["role"] == "user").unwrap().to_string();
+    assert!(!last.contains("the service has dealt with"), "{last}");
 
     // A stranger's comment reaches an agent that has the tools: nothing is in force without a person.
     house.service.write_skill(
