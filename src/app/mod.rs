@@ -4,6 +4,7 @@ mod background;
 pub mod copies;
 mod engine;
 mod nodes;
+mod options;
 mod outside;
 mod routes;
 mod runs;
@@ -20,9 +21,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use engine::tokens_at_rest;
+pub use options::rules;
 pub use runs::agent_config;
 
-use self::outside::{forward_secrets, operated, outside, reviewer, targets};
+use self::options::{intake_options, limits, repository_options, write_modes};
+use self::outside::{forward_secrets, reviewer, targets};
 use crate::change::{self, Changes};
 use crate::config::Config;
 use crate::copies::Copied;
@@ -38,10 +41,7 @@ use crate::index::{Found, Index};
 use crate::ledger::Ledger;
 use crate::mcp::desk::Desk;
 use crate::mcp::grants::Grants;
-use crate::model::change::WriteModes;
-use crate::model::check::Rules;
 use crate::model::ids::ProviderName;
-use crate::model::provider::Catalogue;
 use crate::outward::Outward;
 use crate::reconcile::activator::{Activator, Scope};
 use crate::reconcile::judge::Judge;
@@ -443,51 +443,6 @@ fn prepare_data(config: &Config) -> Result<()> {
     std::fs::write(config.data.join(".gitignore"), "*\n").context(Code::SettingInvalid, failed)
 }
 
-/// What checks files: the operator's part of the rules.
-pub fn rules(config: &Config) -> Rules {
-    Rules {
-        secret_env_patterns: config.settings.secrets.env_allow.clone(),
-        unsigned_allowed: config.settings.secrets.allow_unsigned,
-        providers: operated(config),
-    }
-}
-
-fn repository_options(config: &Config) -> repo::Options {
-    let environment = config.environment.iter().filter(|(name, _)| repo::passes_to_git(name));
-    repo::Options {
-        remote: Some(config.settings.git.remote.clone()),
-        environment: environment.map(|(name, value)| (name.into(), value.into())).collect(),
-        committer: author(config),
-        ..repo::Options::default()
-    }
-}
-
-fn write_modes(config: &Config) -> WriteModes {
-    let changes = &config.settings.changes;
-    WriteModes { api: changes.api, cli: changes.cli, chat: changes.chat, agent: changes.agent }
-}
-
-fn author(config: &Config) -> repo::Author {
-    let git = &config.settings.git;
-    repo::Author { name: git.author_name.clone(), email: git.author_email.clone() }
-}
-
-fn intake_options(config: &Config, catalogue: &Catalogue, secrets: &Secrets, caller: &Caller) -> intake::Options {
-    intake::Options {
-        public_url: config.settings.server.public_url.clone(),
-        unsigned_allowed: config.settings.secrets.allow_unsigned,
-        // A provider that a file of the repository adds may come later than the settings.
-        providers: (config.settings.providers.keys().filter_map(|name| ProviderName::parse(name).ok()))
-            .chain(catalogue.names().cloned())
-            .map(|name| (name.clone(), secrets.settings(&name)))
-            .collect(),
-        forward: targets(config),
-        thread_runs_per_hour: config.settings.limits.thread_runs_per_hour,
-        outside: outside(secrets, caller),
-        ..intake::Options::default()
-    }
-}
-
 fn secrets(config: &Config) -> Result<Secrets> {
     let settings = &config.settings;
     let directory = config.data.join(&settings.secrets.directory);
@@ -496,16 +451,4 @@ fn secrets(config: &Config) -> Result<Secrets> {
         .inspect_err(|error| tracing::error!(error = error.internal(), "sealed secrets cannot be opened"))
         .ok();
     Secrets::new(config.environment.clone(), &settings.secrets.env_allow, directory, settings.providers.clone(), sealer)
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.settings.limits;
-    Limits {
-        connections_max: limits.connections_max,
-        body_bytes_max: limits.body_bytes_max as u64,
-        head_deadline: Duration::from_secs(limits.header_seconds),
-        body_deadline: Duration::from_secs(limits.body_seconds),
-        idle_deadline: Duration::from_secs(limits.idle_seconds),
-        ..Limits::default()
-    }
 }

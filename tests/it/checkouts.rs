@@ -334,8 +334,8 @@ async fn what_would_steer_agents_or_run_at_the_provider_is_not_proposed() {
     let Some(program) = claude::alone(name) else { return };
     let open = "mcp__skillhook__open_pull_request";
     let asks = |title: &str| json!({ "title": title, "text": "Because." });
-    let plant = "cd checkout && echo 'on: push' > .github/workflows/x.yml && mkdir -p .claude/hooks && echo '{}' > \
-                 .claude/settings.json && echo '{}' > .mcp.json && echo x > .claude/hooks/x && echo more >> src.txt; echo PLANTED";
+    let plant = "(cd checkout && echo 'on: push' > .github/workflows/x.yml && mkdir -p .claude/hooks && echo '{}' > \
+                 .claude/settings.json && echo '{}' > .mcp.json && echo x > .claude/hooks/x && echo more >> src.txt); echo PLANTED";
     let tame = "rm checkout/.github/workflows/x.yml; echo TAMED";
     let bash = |command: &str| json!({ "name": "Bash", "input": { "command": command, "description": "work" } });
     let pull = |title: &str| json!({ "name": open, "input": asks(title) });

@@ -57,6 +57,9 @@ pub async fn create(state: &ApiState, asked: &Asked<'_>) -> Result<Answer> {
     if wanted.expires_in_seconds.is_some_and(|seconds| !(1..=SECONDS_MAX).contains(&seconds)) {
         return Err(Error::new(Code::Usage, format!("`expires_in_seconds` must be from 1 to {SECONDS_MAX}")));
     }
+    if wanted.scopes.len() > Scope::ALL.len() {
+        return Err(Error::new(Code::Usage, "`scopes` names one of them more than once"));
+    }
     let now = state.clock.now();
     let expires_at = wanted.expires_in_seconds.map(|seconds| access::expiry(now, Duration::from_secs(seconds)));
     let wanted = Wanted { name: wanted.name, scopes: Scopes::of(wanted.scopes), expires_at };
