@@ -24,7 +24,8 @@ async fn what_a_run_is_answered(sandbox: &str) -> String {
     // Whoever is no run of the service owns it by this socket.
     assert!(service.command(&["get", "tasks"]).output().unwrap().status.success());
     let id = service.tasks().await[0]["id"].as_str().unwrap().to_owned();
-    service.api(&format!("/api/tasks/{id}")).await["result"]["text"].as_str().unwrap().to_owned()
+    let task = service.api(&format!("/api/tasks/{id}")).await;
+    task["result"]["text"].as_str().unwrap_or_else(|| panic!("{task}")).to_owned()
 }
 
 #[tokio::test]
@@ -36,7 +37,7 @@ async fn run_without_walls_is_nobody_to_the_administration() {
 async fn run_inside_its_walls_is_nobody_to_the_administration() {
     let answer = what_a_run_is_answered("auto").await;
     // Where the walls hide the file there is nothing to connect to.
-    assert!(answer == "HTTP/1.1 401 Unauthorized" || answer.starts_with("refused: "), "{answer}");
+    assert!(answer == "HTTP/1.1 401 Unauthorized" || answer.starts_with("refused: "), "`{answer}`");
 }
 
 #[tokio::test]
