@@ -93,6 +93,8 @@ fn commit_of_one_change(files: usize) {
         write_skill(root, "hook-0", 2 * round);
         contents.insert(path(0), std::fs::read(root.join(path(0))).unwrap().into());
         let changed = revision(&contents);
+        // Git has pushed in between.
+        repository.fetch(PUSH_DEADLINE).unwrap();
         let begun = Instant::now();
         repository.write_served(&changed, &|path| contents.get(path).cloned()).unwrap();
         let request = CommitRequest {

@@ -72,7 +72,7 @@ pub struct TargetFile {
 /// An entry of the fetched commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetEntry {
-    /// As [`blob_id`] tells it.
+    /// The id that git gives to its content, in hexadecimal.
     pub id: String,
     pub executable: bool,
     /// Where a link leads.
