@@ -34,7 +34,7 @@ pub struct Secrets {
     read: Arc<Mutex<HashMap<String, Remembered>>>,
 }
 
-/// When a file was read, and what it held.
+/// When a file was read (or a sealed text opened), and what it held.
 type Remembered = (Instant, Option<SecretValue>);
 
 struct Sources {
@@ -85,10 +85,7 @@ impl Secrets {
             SecretRef::Env(name) if self.sources.allowed.is_match(name) => self.variable(name),
             SecretRef::Env(_) => None,
             SecretRef::File(name) => self.file(&beneath(&self.sources.directory, name)?),
-            SecretRef::Sealed(text) => {
-                let opened = self.sources.sealer.as_ref()?.open_sealed(text);
-                opened.filter(|value| !value.is_blank())
-            }
+            SecretRef::Sealed(text) => self.sealed(text),
             SecretRef::Until { not_after, secret } if self.sources.clock.now() < *not_after => self.resolve(secret),
             SecretRef::Until { .. } => None,
         }
@@ -165,12 +162,12 @@ impl Secrets {
         match place {
             Place::Variable => self.variable(named),
             Place::File => self.file(Path::new(named)),
-            Place::Sealed => self.sources.sealer.as_ref()?.open_sealed(named).filter(|value| !value.is_blank()),
+            Place::Sealed => self.sealed(named),
         }
     }
 
     /// Every value that is known here, so that none of them is ever said: what variables of the allow-list and the
-    /// operator's tables hold, and what was read from files.
+    /// operator's tables hold, what was read from files, and what was sealed and has been opened.
     pub fn known(&self) -> Vec<SecretValue> {
         let allowed = self.sources.environment.iter().filter(|(name, _)| self.sources.allowed.is_match(name));
         let mut values: Vec<SecretValue> = allowed.map(|(_, value)| SecretValue::new(value.as_bytes())).collect();
@@ -199,6 +196,17 @@ impl Secrets {
     fn variable(&self, name: &str) -> Option<SecretValue> {
         let value = self.sources.environment.get(name)?;
         Some(SecretValue::new(value.as_bytes())).filter(|value| !value.is_blank())
+    }
+
+    /// Opened once: it never changes, and whatever was opened must be known for good.
+    fn sealed(&self, text: &str) -> Option<SecretValue> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = read.get(text) {
+            return value.clone();
+        }
+        let value = self.sources.sealer.as_ref()?.open_sealed(text).filter(|value| !value.is_blank())?;
+        read.insert(text.to_owned(), (Instant::now(), Some(value.clone())));
+        Some(value)
     }
 
     fn file(&self, path: &Path) -> Option<SecretValue> {

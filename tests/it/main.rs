@@ -43,6 +43,7 @@ mod material;
 mod nodes;
 mod outgoing;
 mod peer;
+mod planted;
 mod proposals;
 mod provider_corpus;
 mod providers;
